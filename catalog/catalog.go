@@ -1,0 +1,97 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// Sentinel errors of the contract; implementations wrap them with the operation and the name.
+var (
+	ErrNoSuchTable     = errors.New("table does not exist")
+	ErrNoSuchNamespace = errors.New("namespace does not exist")
+	ErrExists          = errors.New("already exists")
+	ErrNotEmpty        = errors.New("namespace is not empty")
+	// ErrConflict: a requirement did not hold (HTTP 409 CommitFailedException). Nothing was changed.
+	ErrConflict = errors.New("commit requirement failed")
+	// ErrUnknownOutcome: no answer, or one that leaves open whether the commit took effect (timeouts, 500, 502, 504, a cut connection).
+	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
+	// ErrUnavailable: nothing was changed and a retry later may succeed (503, connection refused before the request was sent).
+	ErrUnavailable = errors.New("catalog unavailable")
+	// ErrInvalid: the request can never succeed as it is (400, 406, 422).
+	ErrInvalid     = errors.New("invalid catalog request")
+	ErrDenied      = errors.New("access denied by the catalog") // 401, 403
+	ErrUnsupported = errors.New("not supported by this catalog")
+)
+
+// Identifier names a table or a namespace: its parts from the outermost namespace inwards.
+type Identifier []string
+
+// ParseIdentifier splits "ns.table" (parts may be double-quoted, as in SQL: "a.b".t).
+func ParseIdentifier(s string) (Identifier, error) { return parseIdentifier(s) }
+
+// Namespace returns all but the last part.
+func (id Identifier) Namespace() Identifier { return id[:max(len(id)-1, 0)] }
+
+// Name returns the last part.
+func (id Identifier) Name() string {
+	if len(id) == 0 {
+		return ""
+	}
+	return id[len(id)-1]
+}
+
+// String joins the parts by dots, for people; it is not unique when a part contains a dot.
+func (id Identifier) String() string { return strings.Join(id, ".") }
+
+// Table is a table's state as the catalog gave it.
+type Table struct {
+	Identifier       Identifier
+	Metadata         table.Metadata
+	MetadataLocation string // of the newest metadata.json that was materialised; may be empty in a lean answer
+	Version          int64  // of the catalog's state, when it says so; 0 otherwise
+}
+
+// CreateTable says what a new table is like. Field ids are assigned by the catalog.
+type CreateTable struct {
+	Schema     *iceberg.Schema
+	Partition  *iceberg.PartitionSpec // nil: unpartitioned
+	SortOrder  *table.SortOrder       // nil: unsorted
+	Location   string                 // empty: the catalog chooses one under the warehouse
+	Properties map[string]string
+}
+
+// TableCommit is one table's part of a commit: all requirements must hold, then all updates take effect.
+type TableCommit struct {
+	Identifier   Identifier
+	Requirements table.Requirements
+	Updates      table.Updates
+}
+
+// Load says how much of a table's metadata is wanted.
+type Load int
+
+const (
+	LoadAll  Load = iota // every snapshot
+	LoadRefs             // only snapshots that a branch or tag points at
+)
+
+// Catalog is what ingest, compaction and queries need of an Iceberg catalog. All methods are safe for
+// concurrent use and obey ctx. Commit methods are never retried by an implementation: the caller owns that.
+type Catalog interface {
+	ListNamespaces(ctx context.Context, parent Identifier) ([]Identifier, error)
+	// CreateNamespace gives ErrExists when it exists.
+	CreateNamespace(ctx context.Context, ns Identifier, props map[string]string) error
+	ListTables(ctx context.Context, ns Identifier) ([]Identifier, error)
+	CreateTable(ctx context.Context, id Identifier, req CreateTable) (*Table, error)
+	LoadTable(ctx context.Context, id Identifier, how Load) (*Table, error)
+	// CommitTable applies one commit. The returned table may be lean (only referenced snapshots).
+	CommitTable(ctx context.Context, c TableCommit) (*Table, error)
+	// CommitTransaction applies several commits, all or none; ErrUnsupported where the catalog cannot.
+	CommitTransaction(ctx context.Context, commits []TableCommit) error
+	// DropTable removes the table; purge also deletes its files.
+	DropTable(ctx context.Context, id Identifier, purge bool) error
+}

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// Header is one Kafka record header. It aliases the fetch buffer.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Record is one Kafka record. Key, Value and HeaderBytes alias the Fetch's buffer and are valid until its
+// Release; a nil Value is a tombstone.
+type Record struct {
+	Offset      int64
+	TimestampMs int64 // Unix milliseconds, create time or log-append time as the topic says
+	Key, Value  []byte
+	HeaderBytes []byte // the record's headers as on the wire; ParseHeaders reads them
+	HeaderCount int32
+}
+
+// Fetch is a stretch [Start, End) of one partition's log, contiguous with the Fetch before it. Offsets inside
+// it without a record are control, aborted or compacted away.
+type Fetch struct {
+	Partition        int32
+	Start, End       int64
+	LeaderEpoch      int32    // of the last record batch; -1 when unknown
+	Records          []Record // ascending offsets, all in [Start, End)
+	Bytes            int64    // uncompressed payload bytes
+	LogStart         int64    // the partition's first offset that Kafka still holds
+	LastStable       int64    // last stable offset; readable records end here
+	FetchedAt        time.Time
+	Control, Aborted int64  // offsets skipped for these reasons
+	Release          func() // gives the buffers back; nil when there is nothing to give
+}
+
+// Topic describes what a source reads from.
+type Topic struct {
+	Name       string
+	ClusterID  string
+	TopicID    string // "n/a" where the broker gives none
+	Partitions []int32
+}
+
+// Position is where a partition's log begins and ends now.
+type Position struct {
+	LogStart, LastStable, HighWatermark int64
+}
+
+// Errors that a Source returns from Poll or Start when only a person can decide (docs/exactly-once.md).
+var (
+	ErrTopicRecreated = errors.New("the topic is not the one that was read before")
+	ErrLogTruncated   = errors.New("the log ends before the offset to read next")
+	ErrRetentionGap   = errors.New("kafka no longer holds the offset to read next")
+	ErrNoTopic        = errors.New("topic does not exist")
+)
+
+// Source reads partitions of one topic at exact offsets. Poll is called from one goroutine; the other methods
+// may be called from any.
+type Source interface {
+	// Describe asks the broker for the topic as it is now.
+	Describe(ctx context.Context) (Topic, error)
+	// Start (or start over) reading: each known partition at its offset in from, partitions not in from at their
+	// first offset. Stretches of an earlier Start never come out of Poll afterwards.
+	Start(ctx context.Context, from offset.Vector) error
+	// Poll waits for the next stretch of any partition. Transient broker trouble is retried inside and shows in
+	// Health; an error is final until the next Start.
+	Poll(ctx context.Context) (*Fetch, error)
+	// Positions tells the log's bounds per partition, for lag; as of the last answer of the broker.
+	Positions() map[int32]Position
+	// Health returns the present trouble with the broker, nil when there is none.
+	Health() error
+	Close() error
+}
+
+// DeadLetter is a record that gave no row, with the reason.
+type DeadLetter struct {
+	Reason      string // stable code: invalid_json, missing_field, wrong_type, out_of_range, …
+	Place       string // JSON pointer to the field, "" for the whole payload
+	Message     string
+	Offset      int64
+	TimestampMs int64
+	Key, Value  []byte // own copies
+	Headers     []Header
+}
+
+// Decoded is one Fetch after decoding.
+type Decoded struct {
+	Range    offset.Range
+	Rows     arrow.RecordBatch // table schema, ledger columns included; nil when no record gave a row. The receiver releases it.
+	LastRow  int64             // last offset that gave a row; -1 when none did
+	Dead     []DeadLetter
+	Bytes    int64      // payload bytes decoded
+	MaxEvent time.Time  // greatest event time; zero when the table has none
+	MinKafka time.Time  // smallest Kafka timestamp; zero when no record
+	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
+	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
+}
+
+// Decoder turns fetched records into rows of the table's schema. Not safe for concurrent use.
+type Decoder interface {
+	// Decode never fails for bad payloads (they become dead letters); it copies what it keeps, so f may be
+	// released afterwards. An error means that the decoder itself cannot go on.
+	Decode(f *Fetch) (Decoded, error)
+	// ArrowSchema is the schema of Decoded.Rows, with Iceberg field ids in the metadata (PARQUET:field_id).
+	ArrowSchema() *arrow.Schema
+}
+
+// Batch is what one commit makes a snapshot of. Whoever holds it releases Rows.
+type Batch struct {
+	ID       string         // UUIDv7
+	Ranges   []offset.Range // merged, sorted by partition, contiguous with the vector before
+	Rows     []arrow.RecordBatch
+	Dead     []Dead
+	LastRow  offset.Vector // partitions that gave a row in this batch
+	Bytes    int64
+	RowCount int64
+	MaxEvent time.Time
+	MinKafka time.Time
+	Opened   time.Time // when its first stretch arrived
+	TraceIDs [][16]byte
+}
+
+// Dead is a dead letter with its partition.
+type Dead struct {
+	Partition int32
+	DeadLetter
+}
+
+// Position of a pipeline in its table, as recovered from the table.
+type State struct {
+	Offsets    offset.Vector // V: where to read on; empty for a table that Firn never wrote
+	Epoch      int64
+	SnapshotID int64  // of the head that V was read from; 0 when there is none
+	Source     string // which step of recovery answered (docs/exactly-once.md)
+}
+
+// Committed is a commit that took effect.
+type Committed struct {
+	SnapshotID int64 // 0 when the batch held nothing that needs a snapshot
+	Offsets    offset.Vector
+	Epoch      int64
+	Files      int
+	FileBytes  int64
+	Attempts   int
+	Phases     map[string]time.Duration // encode, upload, manifest, catalog
+	At         time.Time
+}
+
+// Errors of a Committer.
+var (
+	// ErrFenced: another writer moved the pipeline's tag. Buffers must be dropped and the state recovered again.
+	ErrFenced = errors.New("another writer has committed for this pipeline")
+	// ErrRewound: somebody set the table back (a rollback); drop the buffers and recover, as after ErrFenced.
+	ErrRewound = errors.New("the table was set back to an earlier snapshot")
+	// ErrNeedsDecision: recovery cannot answer with certainty; a person decides (firn offsets resolve).
+	ErrNeedsDecision = errors.New("the offsets of this table cannot be recovered with certainty")
+)
+
+// Committer makes batches durable for one pipeline. Commit calls are sequential.
+type Committer interface {
+	// Recover reads from the table where the pipeline stands.
+	Recover(ctx context.Context) (State, error)
+	// Commit writes the batch's files and one snapshot, retrying what can be retried until ctx ends. It does not
+	// release the batch's rows. ErrFenced and ErrRewound ask for Recover; any other error leaves the batch
+	// uncommitted or unknown, and Commit may be called again with the same batch (same ID): it finds out first.
+	Commit(ctx context.Context, b *Batch) (Committed, error)
+}

@@ -1,0 +1,65 @@
+package ledger
+
+import (
+	"errors"
+	"time"
+
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// The ledger columns, the last columns of every table that Firn ingests into.
+const (
+	ColPartition  = "_kafka_partition" // int
+	ColOffset     = "_kafka_offset"    // long
+	ColTimestamp  = "_kafka_timestamp" // timestamptz, of the Kafka record
+	ColIngestedAt = "_ingested_at"     // timestamptz, when Firn decoded the row
+)
+
+// The summary keys of a snapshot that Firn makes. See docs/format/summary.md.
+const (
+	KeyVersion   = "firn.v"
+	KeyPipeline  = "firn.pipeline"
+	KeyBatchID   = "firn.batch-id"
+	KeyEpoch     = "firn.epoch"
+	KeyClusterID = "firn.cluster-id"
+	KeyTopicID   = "firn.topic-id"
+	KeyRange     = "firn.range"
+	KeyOffsets   = "firn.offsets"
+	KeyLastRow   = "firn.last-row"
+	KeyWatermark = "firn.watermark"
+	KeyPrev      = "firn.prev"
+	KeyTraceID   = "firn.trace-id"
+	KeyKind      = "firn.kind"
+)
+
+// Kind says what made a snapshot.
+type Kind string
+
+const (
+	KindIngest  Kind = "ingest"  // rows of one batch, or offsets alone
+	KindCompact Kind = "compact" // same rows in other files; carries the parent's record on
+	KindRewind  Kind = "rewind"
+)
+
+// TagName returns the name of the tag that stands at the pipeline's last snapshot: firn.<pipeline>.
+func TagName(pipeline string) string { return "firn." + pipeline }
+
+// ErrNoRecord reports a summary without Firn's keys: somebody else made the snapshot.
+var ErrNoRecord = errors.New("snapshot carries no firn record")
+
+// Record is what every snapshot of Firn carries: which batch it is and where Kafka stands after it.
+type Record struct {
+	Version   int
+	Kind      Kind
+	Pipeline  string
+	BatchID   string // UUIDv7
+	Epoch     int64  // rewind generation, from 0
+	ClusterID string
+	TopicID   string         // "n/a" where the broker gives none
+	Ranges    []offset.Range // what moved, sorted by partition
+	Offsets   offset.Vector  // the whole vector after this snapshot
+	LastRow   offset.Vector  // per partition the last offset that gave a row; absent when none did
+	Watermark time.Time      // greatest event time seen, less the allowed lateness; zero when unknown
+	Prev      int64          // Firn's snapshot before this one; 0 when none
+	TraceID   string         // of the batch's trace; empty when tracing is off
+}

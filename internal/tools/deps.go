@@ -1,0 +1,31 @@
+// Package tools pins the module's dependencies while the tree is being built up.
+package tools
+
+import (
+	_ "github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	_ "github.com/apache/arrow-go/v18/parquet/pqarrow"
+	_ "github.com/apache/iceberg-go/table"
+	_ "github.com/cenkalti/backoff/v5"
+	_ "github.com/chzyer/readline"
+	_ "github.com/duckdb/duckdb-go-bindings"
+	_ "github.com/duckdb/duckdb-go/v2"
+	_ "github.com/goccy/go-yaml"
+	_ "github.com/google/uuid"
+	_ "github.com/invopop/jsonschema"
+	_ "github.com/minio/minio-go/v7"
+	_ "github.com/parquet-go/parquet-go"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/segmentio/kafka-go"
+	_ "github.com/spf13/cobra"
+	_ "github.com/twmb/franz-go/pkg/kadm"
+	_ "github.com/twmb/franz-go/pkg/kfake"
+	_ "github.com/twmb/franz-go/pkg/kgo"
+	_ "github.com/valyala/fastjson"
+	_ "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	_ "go.opentelemetry.io/otel/sdk/trace"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/term"
+	_ "modernc.org/sqlite"
+	_ "pgregory.net/rapid"
+)
