@@ -1,0 +1,231 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/firnlake/firn/catalog"
+)
+
+// ErrStale reports that a table was changed, renamed or dropped since the version that a Change starts from.
+// Nothing was written: read it again and decide anew.
+var ErrStale = errors.New("table changed since it was read")
+
+// Change is one table's part of a commit. A new table has ID 0 and its Name set.
+type Change struct {
+	Head                    // the row after the commit; Version is set by the store
+	Name catalog.Identifier // of the table; checked at creation, and at a commit so that a rename is noticed
+	From int64              // the version that the change was made from; 0 creates the table
+
+	Skeleton        []byte // nil: as it is
+	AddSnapshots    []Snapshot
+	RemoveSnapshots []int64 // the snapshot log loses what is at or before the last of them
+	SetRefs         []Ref
+	RemoveRefs      []string
+	ClearLog        bool
+	Log             *LogEntry // appended
+	History         *History
+
+	// Only for a table that is registered from its metadata file:
+	EarlierLog   []LogEntry     // oldest first
+	EarlierFiles []MetadataFile // oldest first; their versions are assigned
+}
+
+// History is the row that a commit leaves for time travel.
+type History struct {
+	SnapshotID int64
+	Offsets    string // empty: the snapshot carries none
+}
+
+// Commit applies all changes or none and returns the heads after it, in the order of changes. It fails
+// with ErrStale when one was not made from the newest version, with catalog.ErrExists when a new table's
+// name is taken, and with catalog.ErrInvalid when a new table's location overlaps another's or a snapshot id exists.
+func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err error) {
+	err = s.write(ctx, "commit", func(t *tx) error {
+		heads = make([]Head, len(changes))
+		for i := range changes {
+			h, err := t.apply(&changes[i], s.now().UnixMilli())
+			if err != nil {
+				return fmt.Errorf("table %s: %w", changes[i].Name, err)
+			}
+			heads[i] = h
+		}
+		return nil
+	})
+	return heads, err
+}
+
+func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
+	h := c.Head
+	h.Version = c.From + 1
+	if err := t.applyHead(c, &h); err != nil {
+		return h, err
+	}
+	if err := t.applySkeleton(c, h.ID); err != nil {
+		return h, err
+	}
+	if err := t.applySnapshots(c, h); err != nil {
+		return h, err
+	}
+	for _, name := range c.RemoveRefs {
+		if _, err := t.exec("DELETE FROM refs WHERE table_id = ? AND name = ?", h.ID, name); err != nil {
+			return h, err
+		}
+	}
+	for _, r := range c.SetRefs {
+		if _, err := t.exec("INSERT OR REPLACE INTO refs (table_id, name, snapshot_id, body) VALUES (?, ?, ?, ?)",
+			h.ID, r.Name, r.SnapshotID, []byte(r.Body)); err != nil {
+			return h, err
+		}
+	}
+	if c.History != nil {
+		if _, err := t.exec("INSERT INTO history (table_id, version, at_ms, snapshot_id, offsets) VALUES (?, ?, ?, ?, nullif(?, ''))",
+			h.ID, h.Version, nowMS, c.History.SnapshotID, c.History.Offsets); err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+func (t *tx) applyHead(c *Change, h *Head) error {
+	if c.From == 0 {
+		return t.insertHead(c, h)
+	}
+	if c.Location != "" {
+		var was string
+		if err := t.row("SELECT location FROM tables WHERE id = ?", []any{h.ID}, &was); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if was != c.Location {
+			if err := t.freeLocation(c.Location, h.ID); err != nil {
+				return err
+			}
+		}
+	}
+	n, err := t.exec(`UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
+		last_sequence_number = ?, next_row_id = ? WHERE id = ? AND version = ?`,
+		h.Version, h.FormatVersion, h.Location, h.UUID, h.LastUpdatedMS, h.LastSequenceNumber, h.NextRowID, h.ID, c.From)
+	if isUnique(err) {
+		return fmt.Errorf("%w: the table UUID %s is another table's", catalog.ErrInvalid, h.UUID)
+	}
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: version %d", ErrStale, c.From)
+	}
+	now, err := t.head(c.Name)
+	if errors.Is(err, catalog.ErrNoSuchTable) || err == nil && now.ID != h.ID {
+		return fmt.Errorf("%w: it was renamed", ErrStale)
+	}
+	h.MaterializedVersion, h.MaterializedLocation = now.MaterializedVersion, now.MaterializedLocation
+	return err
+}
+
+func (t *tx) insertHead(c *Change, h *Head) error {
+	ns, err := t.namespaceID(c.Name.Namespace())
+	if err != nil {
+		return err
+	}
+	if ns == 0 {
+		return fmt.Errorf("%w: the empty namespace", catalog.ErrNoSuchNamespace)
+	}
+	var taken int
+	if err := t.row("SELECT count(*) FROM tables WHERE namespace_id = ? AND name = ?", []any{ns, c.Name.Name()}, &taken); err != nil {
+		return err
+	}
+	if taken > 0 {
+		return fmt.Errorf("%w: table %s", catalog.ErrExists, c.Name)
+	}
+	if err := t.freeLocation(h.Location, 0); err != nil {
+		return err
+	}
+	if h.MaterializedLocation != "" {
+		h.MaterializedVersion = h.Version
+	}
+	err = t.row(`INSERT INTO tables (namespace_id, name, uuid, location, format_version, version, last_updated_ms,
+		last_sequence_number, next_row_id, materialized_version, materialized_location)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		[]any{ns, c.Name.Name(), h.UUID, h.Location, h.FormatVersion, h.Version, h.LastUpdatedMS,
+			h.LastSequenceNumber, h.NextRowID, h.MaterializedVersion, h.MaterializedLocation}, &h.ID)
+	if isUnique(err) {
+		return fmt.Errorf("%w: the table UUID %s is another table's", catalog.ErrExists, h.UUID)
+	}
+	if err != nil {
+		return err
+	}
+	for i, f := range c.EarlierFiles {
+		if _, err := t.exec("INSERT INTO metadata_files (table_id, version, at_ms, location) VALUES (?, ?, ?, ?)",
+			h.ID, int64(i-len(c.EarlierFiles)+1), f.AtMS, f.Location); err != nil {
+			return err
+		}
+	}
+	for i, e := range c.EarlierLog {
+		if _, err := t.exec("INSERT INTO snapshot_log (table_id, version, at_ms, snapshot_id) VALUES (?, ?, ?, ?)",
+			h.ID, int64(i-len(c.EarlierLog)+1), e.AtMS, e.SnapshotID); err != nil {
+			return err
+		}
+	}
+	if h.MaterializedLocation == "" {
+		return nil
+	}
+	_, err = t.exec("INSERT INTO metadata_files (table_id, version, at_ms, location) VALUES (?, ?, ?, ?)",
+		h.ID, h.Version, h.LastUpdatedMS, h.MaterializedLocation)
+	return err
+}
+
+func (t *tx) freeLocation(loc string, except int64) error {
+	owner, err := t.locationOwner(loc, except)
+	if err == nil {
+		return fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, loc, owner)
+	}
+	if errors.Is(err, catalog.ErrNoSuchTable) {
+		return nil
+	}
+	return err
+}
+
+func (t *tx) applySkeleton(c *Change, id int64) error {
+	if c.Skeleton == nil {
+		return nil
+	}
+	_, err := t.exec("INSERT OR REPLACE INTO skeletons (table_id, body) VALUES (?, ?)", id, c.Skeleton)
+	return err
+}
+
+func (t *tx) applySnapshots(c *Change, h Head) error {
+	for _, s := range c.AddSnapshots {
+		_, err := t.exec("INSERT INTO snapshots (table_id, snapshot_id, body) VALUES (?, ?, ?)", h.ID, s.ID, []byte(s.Body))
+		if isUnique(err) {
+			return fmt.Errorf("%w: snapshot %d already exists", catalog.ErrInvalid, s.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.ClearLog:
+		if _, err := t.exec("DELETE FROM snapshot_log WHERE table_id = ?", h.ID); err != nil {
+			return err
+		}
+	case len(c.RemoveSnapshots) > 0:
+		if _, err := t.exec(`DELETE FROM snapshot_log WHERE table_id = ? AND version <= (SELECT max(version) FROM snapshot_log
+			WHERE table_id = ? AND snapshot_id IN (SELECT value FROM json_each(?)))`, h.ID, h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
+			return err
+		}
+	}
+	if len(c.RemoveSnapshots) > 0 {
+		if _, err := t.exec("DELETE FROM snapshots WHERE table_id = ? AND snapshot_id IN (SELECT value FROM json_each(?))",
+			h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
+			return err
+		}
+	}
+	if c.Log == nil {
+		return nil
+	}
+	_, err := t.exec("INSERT INTO snapshot_log (table_id, version, at_ms, snapshot_id) VALUES (?, ?, ?, ?)",
+		h.ID, h.Version, c.Log.AtMS, c.Log.SnapshotID)
+	return err
+}
