@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/firnlake/firn/internal/units"
+)
+
+// Config is the pace of one pipeline.
+type Config struct {
+	// CommitInterval is the time between two snapshots while rows arrive.
+	CommitInterval units.Duration
+	// MaxMemory bounds the Arrow bytes of the batch being filled and the batches being committed together;
+	// when it is reached the fetch waits.
+	MaxMemory units.Bytes
+	// DrainTimeout is what the last commit may take at shutdown.
+	DrainTimeout units.Duration
+	// Standby is how long a fenced pipeline watches the other writer; it takes over when the table stood still for so long.
+	Standby units.Duration
+	// RetryMin and RetryMax bound the wait between two attempts after a failure.
+	RetryMin, RetryMax units.Duration
+}
+
+// DefaultConfig returns the pace of a live pipeline: a commit a second.
+func DefaultConfig() Config {
+	return Config{
+		CommitInterval: units.Duration(time.Second),
+		MaxMemory:      256 << 20,
+		DrainTimeout:   units.Duration(4 * time.Second),
+		Standby:        units.Duration(10 * time.Second),
+		RetryMin:       units.Duration(200 * time.Millisecond),
+		RetryMax:       units.Duration(10 * time.Second),
+	}
+}
+
+// Validate reports the first value that cannot work, with the range that does.
+func (c Config) Validate() error {
+	switch {
+	case c.CommitInterval.D() < 50*time.Millisecond || c.CommitInterval.D() > time.Hour:
+		return fmt.Errorf("commit_interval is %s: take 50ms to 1h, such as 1s", c.CommitInterval.D())
+	case c.MaxMemory < 16<<20:
+		return fmt.Errorf("max_memory is %d bytes: take at least 16MiB", c.MaxMemory)
+	case c.DrainTimeout.D() <= 0, c.Standby.D() <= 0, c.RetryMin.D() <= 0, c.RetryMax.D() < c.RetryMin.D():
+		return fmt.Errorf("drain_timeout, standby and the retry bounds must be positive and in order")
+	}
+	return nil
+}

@@ -1,0 +1,385 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/firnlake/firn/internal/arrowmem"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// Stages are the parts that a pipeline drives. The pipeline owns their use, not their life: the app closes them.
+type Stages struct {
+	Source    Source
+	Decoder   Decoder
+	Batcher   Batcher
+	Tail      Tail
+	Committer Committer
+}
+
+// Pipeline moves one topic into one table. Create it with New and call Run once.
+type Pipeline struct {
+	name   string
+	cfg    Config
+	st     Stages
+	log    *slog.Logger
+	m      *Metrics
+	now    func() time.Time
+	status statusBoard
+
+	mu       sync.Mutex // guards the batcher and the fields below
+	room     *sync.Cond // signalled when memory was given back or the generation ended
+	inFlight int64      // Arrow bytes of the batch being committed
+	stopped  bool       // the generation is over: reader must not add any more
+	kick     chan struct{}
+}
+
+// New returns a pipeline; m may be shared by several pipelines of one process.
+func New(name string, cfg Config, st Stages, log *slog.Logger, m *Metrics) (*Pipeline, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", name, err)
+	}
+	p := &Pipeline{name: name, cfg: cfg, st: st, log: log.With("pipeline", name), m: m, now: time.Now, kick: make(chan struct{}, 1)}
+	p.room = sync.NewCond(&p.mu)
+	p.status.set(func(s *Status) { s.Pipeline, s.Started = name, p.now() })
+	return p, nil
+}
+
+// Run moves data until ctx ends, then drains: what was decoded is committed within DrainTimeout. Trouble with
+// Kafka, storage or the catalog is retried for ever and shown by Status; Run returns nil after a clean drain and
+// the commit's error otherwise.
+func (p *Pipeline) Run(ctx context.Context) error {
+	wait := p.cfg.RetryMin.D()
+	for ctx.Err() == nil {
+		err := p.generation(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		p.note(err)
+		if errors.Is(err, ErrFenced) {
+			p.standBy(ctx)
+			wait = p.cfg.RetryMin.D()
+			continue
+		}
+		if errors.Is(err, ErrRewound) {
+			continue
+		}
+		sleep(ctx, wait)
+		wait = min(2*wait, p.cfg.RetryMax.D())
+	}
+	return nil
+}
+
+// generation recovers the position, reads from there and commits until something ends it: the context, a fence,
+// a rewind, or trouble that only a person can decide.
+func (p *Pipeline) generation(ctx context.Context) error {
+	st, err := p.st.Committer.Recover(ctx)
+	if err != nil {
+		return fmt.Errorf("recover the position from the table: %w", err)
+	}
+	p.st.Tail.Reset(st.Epoch, st.Offsets)
+	if err := p.st.Source.Start(ctx, st.Offsets); err != nil {
+		return fmt.Errorf("start reading: %w", err)
+	}
+	p.log.Info("reading", "offsets", st.Offsets.String(), "epoch", st.Epoch, "snapshot", st.SnapshotID, "recovered_by", st.Source)
+	p.status.recovered(st, p.now())
+	p.mu.Lock()
+	p.st.Batcher.Drop()
+	p.inFlight, p.stopped = 0, false
+	p.mu.Unlock()
+
+	readCtx, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	readErr := make(chan error, 1)
+	go func() {
+		err := p.read(readCtx)
+		if err != nil && readCtx.Err() == nil {
+			stopReading() // a reader that cannot go on ends the generation; what it decoded is still committed
+		}
+		readErr <- err
+	}()
+	commitErr := p.commitLoop(readCtx)
+	stopReading()
+	p.endGeneration()
+	rerr := <-readErr
+	if commitErr == nil && !endedBy(ctx, rerr) {
+		commitErr = rerr
+	}
+	p.mu.Lock()
+	p.st.Batcher.Drop()
+	p.mu.Unlock()
+	return commitErr
+}
+
+// endedBy tells that err is only how the end of ctx, or of the generation, shows in the reader.
+func endedBy(ctx context.Context, err error) bool {
+	return err == nil || errors.Is(err, context.Canceled) || (ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded))
+}
+
+func (p *Pipeline) endGeneration() {
+	p.mu.Lock()
+	p.stopped = true
+	p.room.Broadcast()
+	p.mu.Unlock()
+}
+
+// read polls, decodes and adds until ctx ends or the source cannot go on. On its way out it leaves what it has added.
+func (p *Pipeline) read(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { p.mu.Lock(); p.room.Broadcast(); p.mu.Unlock() })
+	defer stop()
+	for {
+		f, err := p.st.Source.Poll(ctx)
+		if err != nil {
+			return err
+		}
+		d, err := p.st.Decoder.Decode(f)
+		fetched := f.FetchedAt
+		if f.Release != nil {
+			f.Release()
+		}
+		if err != nil {
+			return fmt.Errorf("decode partition %d [%d,%d): %w", f.Partition, f.Start, f.End, err)
+		}
+		if err := p.add(ctx, f.Partition, fetched, d); err != nil {
+			return err
+		}
+	}
+}
+
+// add waits for room, then hands the stretch to the batch and the tail. It fails when the generation is over, or
+// when the stretch does not continue what the batch holds.
+func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, d Decoded) error {
+	size := int64(0)
+	if d.Rows != nil {
+		size = arrowmem.Bytes(d.Rows)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.stopped && ctx.Err() == nil && p.held() > 0 && p.held()+size > int64(p.cfg.MaxMemory) {
+		p.status.set(func(s *Status) { s.Backpressure = true })
+		p.wakeCommitter()
+		p.room.Wait()
+	}
+	if p.stopped || ctx.Err() != nil {
+		d.release()
+		return context.Canceled
+	}
+	rows := d.Rows
+	if rows != nil {
+		rows.Retain() // for the tail: the batch may release an empty one
+		defer rows.Release()
+	}
+	if err := p.st.Batcher.Add(partition, d); err != nil {
+		d.release()
+		return fmt.Errorf("stretch refused: %w", err)
+	}
+	p.st.Tail.Append(rows, d.Range)
+	p.observe(partition, fetched, d)
+	if p.st.Batcher.Full() {
+		p.wakeCommitter()
+	}
+	return nil
+}
+
+// held is the memory that counts against MaxMemory.
+func (p *Pipeline) held() int64 { return p.inFlight + p.st.Batcher.Bytes() }
+
+func (p *Pipeline) wakeCommitter() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (d Decoded) release() {
+	if d.Rows != nil {
+		d.Rows.Release()
+	}
+}
+
+func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
+	now := p.now()
+	var rows int64
+	if d.Rows != nil {
+		rows = d.Rows.NumRows()
+	}
+	p.m.decoded(p.name, rows, d)
+	if !d.MinKafka.IsZero() && rows > 0 {
+		p.m.freshness.WithLabelValues(p.name, "hot").Observe(max(now.Sub(d.MinKafka).Seconds(), 0))
+	}
+	p.status.set(func(s *Status) {
+		s.Backpressure = false
+		s.Rows += rows
+		s.DeadLetters += int64(len(d.Dead))
+		s.LastDecode, s.LastFetch = now, fetched
+		s.Consumed[partition] = d.Range.End
+		s.TailBytes = p.st.Tail.Bytes()
+		s.PendingRows += rows + int64(len(d.Dead))
+		if s.PendingSince.IsZero() {
+			s.PendingSince = now
+		}
+	})
+}
+
+// commitLoop cuts a batch each interval, or earlier when one is full, and commits it. When ctx ends it drains: the
+// commit under way and the last one together may take DrainTimeout, because cutting a commit off would only turn a
+// known outcome into an unknown one.
+func (p *Pipeline) commitLoop(ctx context.Context) error {
+	commitCtx, cancel := drainable(ctx, p.cfg.DrainTimeout.D())
+	defer cancel()
+	tick := time.NewTicker(p.cfg.CommitInterval.D())
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case <-p.kick:
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if err := p.commitOne(commitCtx); err != nil {
+			return err
+		}
+	}
+	p.endGeneration()
+	if err := p.commitOne(commitCtx); err != nil {
+		return fmt.Errorf("last commit: %w (nothing is lost: the next start reads from the last commit on)", err)
+	}
+	return nil
+}
+
+// commitOne cuts the open batch and commits it, the same batch again after each failure that can be retried.
+func (p *Pipeline) commitOne(ctx context.Context) error {
+	p.mu.Lock()
+	size := p.st.Batcher.Bytes()
+	b, err := p.st.Batcher.Cut()
+	p.inFlight = size
+	p.mu.Unlock()
+	if err != nil || b == nil {
+		return err
+	}
+	defer func() {
+		for _, r := range b.Rows {
+			r.Release()
+		}
+		p.mu.Lock()
+		p.inFlight = 0
+		p.room.Broadcast()
+		p.mu.Unlock()
+	}()
+	return p.commitRetried(ctx, b)
+}
+
+func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
+	ctx, span := startBatchSpan(parent, p.name, b)
+	wait := p.cfg.RetryMin.D()
+	for {
+		began := p.now()
+		c, err := p.st.Committer.Commit(ctx, b)
+		if err == nil {
+			p.committed(b, c, began)
+			span.finish(c.SnapshotID, nil)
+			return nil
+		}
+		p.m.commitFailed(p.name)
+		p.status.set(func(s *Status) { s.CommitError, s.CommitErrorAt = err.Error(), p.now() })
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision) || ctx.Err() != nil {
+			span.finish(0, err)
+			return err
+		}
+		p.log.Warn("commit failed, trying again", "batch", b.ID, "error", err, "wait", wait)
+		sleep(ctx, wait)
+		wait = min(2*wait, p.cfg.RetryMax.D())
+	}
+}
+
+func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
+	now := p.now()
+	p.st.Tail.Committed(c.Offsets)
+	p.m.committed(p.name, b, c, now, began)
+	p.status.set(func(s *Status) {
+		s.Committed = c.Offsets
+		s.Epoch = c.Epoch
+		s.PendingRows -= b.RowCount + int64(len(b.Dead))
+		s.PendingSince = time.Time{}
+		if s.PendingRows > 0 {
+			s.PendingSince = now
+		}
+		s.CommitError = ""
+		s.TailBytes = p.st.Tail.Bytes()
+		s.Problem, s.ProblemKind = "", ""
+		if c.SnapshotID != 0 {
+			s.SnapshotID, s.LastCommit, s.Snapshots = c.SnapshotID, now, s.Snapshots+1
+			s.CommitSeconds = now.Sub(began).Seconds()
+			if !b.MinKafka.IsZero() {
+				s.CommittedFreshness.add(now.Sub(b.MinKafka))
+			}
+		}
+	})
+	p.log.Debug("committed", "batch", b.ID, "snapshot", c.SnapshotID, "rows", b.RowCount, "dead_letters", len(b.Dead),
+		"files", c.Files, "bytes", c.FileBytes, "attempts", c.Attempts, "seconds", now.Sub(began).Seconds())
+}
+
+// standBy watches the writer that fenced this one, and returns when the table stood still for the Standby time: then
+// the other is gone or has nothing to do, and taking over is safe either way, because the tag decides again.
+func (p *Pipeline) standBy(ctx context.Context) {
+	p.st.Tail.Reset(-1, offset.Vector{}) // rows of a fenced writer must not be shown: no snapshot has epoch -1
+	var seen State
+	for ctx.Err() == nil {
+		sleep(ctx, p.cfg.Standby.D())
+		st, err := p.st.Committer.Recover(ctx)
+		if err != nil {
+			p.note(err)
+			continue
+		}
+		if seen.Offsets != nil && st.SnapshotID == seen.SnapshotID && st.Offsets.Equal(seen.Offsets) {
+			p.log.Info("the other writer stood still; taking over", "snapshot", st.SnapshotID)
+			return
+		}
+		seen = st
+	}
+}
+
+// note records why a generation ended. What needs a person is said at error level, with the remedy in the error.
+func (p *Pipeline) note(err error) {
+	if err == nil {
+		return
+	}
+	kind := problemKind(err)
+	p.status.set(func(s *Status) { s.Problem, s.ProblemKind, s.ProblemAt = err.Error(), kind, p.now() })
+	p.m.generationEnded(p.name, kind)
+	if kind == KindTransient || kind == KindRewound {
+		p.log.Warn("starting over", "cause", kind, "error", err)
+		return
+	}
+	p.log.Error("pipeline does not run", "state", kind, "error", err)
+}
+
+// drainable returns a context that outlives parent by at most d.
+func drainable(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

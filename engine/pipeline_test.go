@@ -1,0 +1,345 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/batch"
+	"github.com/firnlake/firn/engine/tail"
+	"github.com/firnlake/firn/internal/hot"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/units"
+)
+
+var ledgerSchema = arrow.NewSchema([]arrow.Field{
+	{Name: ledger.ColPartition, Type: arrow.PrimitiveTypes.Int32},
+	{Name: ledger.ColOffset, Type: arrow.PrimitiveTypes.Int64},
+	{Name: "payload", Type: arrow.BinaryTypes.Binary},
+}, nil)
+
+// fakeSource gives one stretch of ten records per Poll, round robin over two partitions, every 100 ms.
+type fakeSource struct {
+	mu      sync.Mutex
+	at      offset.Vector
+	turn    int
+	limit   int64 // offsets per partition; the source is idle after that
+	fail    error // returned once by Poll
+	starts  int
+	stretch int64
+}
+
+func (s *fakeSource) Describe(context.Context) (engine.Topic, error) {
+	return engine.Topic{Name: "t", Partitions: []int32{0, 1}}, nil
+}
+
+func (s *fakeSource) Start(_ context.Context, from offset.Vector) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.starts = from.Clone(), s.starts+1
+	return nil
+}
+
+func (s *fakeSource) Poll(ctx context.Context) (*engine.Fetch, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+		s.mu.Lock()
+		if s.fail != nil {
+			err := s.fail
+			s.fail = nil
+			s.mu.Unlock()
+			return nil, err
+		}
+		p := int32(s.turn % 2)
+		s.turn++
+		at := s.at[p]
+		if at >= s.limit {
+			s.mu.Unlock()
+			continue
+		}
+		s.at[p] = at + s.stretch
+		s.mu.Unlock()
+		f := &engine.Fetch{Partition: p, Start: at, End: at + s.stretch, FetchedAt: time.Now()}
+		for o := at; o < at+s.stretch; o++ {
+			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: time.Now().UnixMilli()})
+		}
+		return f, nil
+	}
+}
+
+func (s *fakeSource) Positions() map[int32]engine.Position { return nil }
+func (s *fakeSource) Health() error                        { return nil }
+func (s *fakeSource) Close() error                         { return nil }
+
+// fakeDecoder gives a row per record; the first row of a stretch carries pad bytes.
+type fakeDecoder struct {
+	alloc memory.Allocator
+	pad   []byte
+}
+
+func (d *fakeDecoder) ArrowSchema() *arrow.Schema { return ledgerSchema }
+
+func (d *fakeDecoder) Decode(f *engine.Fetch) (engine.Decoded, error) {
+	b := array.NewRecordBuilder(d.alloc, ledgerSchema)
+	defer b.Release()
+	for i, r := range f.Records {
+		b.Field(2).(*array.BinaryBuilder).Append(d.pad[:len(d.pad)*max(1-i, 0)])
+		b.Field(0).(*array.Int32Builder).Append(f.Partition)
+		b.Field(1).(*array.Int64Builder).Append(r.Offset)
+	}
+	return engine.Decoded{Range: offset.Range{Partition: f.Partition, Start: f.Start, End: f.End}, Rows: b.NewRecordBatch(),
+		LastRow: f.End - 1, MinKafka: time.UnixMilli(f.Records[0].TimestampMs)}, nil
+}
+
+type rowKey struct {
+	partition int32
+	offset    int64
+}
+
+// fakeCommitter keeps the committed offsets of each partition and refuses a batch that does not continue them.
+type fakeCommitter struct {
+	mu       sync.Mutex
+	state    engine.State
+	rows     map[rowKey]int // → times committed
+	ids      []string
+	fail     func(attempt int, b *engine.Batch) error
+	attempts int
+	block    chan struct{}
+}
+
+func (c *fakeCommitter) Recover(context.Context) (engine.State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.state
+	st.Offsets = st.Offsets.Clone()
+	return st, nil
+}
+
+func (c *fakeCommitter) Commit(ctx context.Context, b *engine.Batch) (engine.Committed, error) {
+	if c.block != nil {
+		select {
+		case <-c.block:
+		case <-ctx.Done():
+			return engine.Committed{}, ctx.Err()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts++
+	c.ids = append(c.ids, b.ID)
+	if c.fail != nil {
+		if err := c.fail(c.attempts, b); err != nil {
+			return engine.Committed{}, err
+		}
+	}
+	v, err := c.state.Offsets.Advance(b.Ranges)
+	if err != nil {
+		return engine.Committed{}, fmt.Errorf("%w: %w", engine.ErrFenced, err)
+	}
+	for _, r := range b.Rows {
+		for i := range int(r.NumRows()) {
+			c.rows[rowKey{r.Column(0).(*array.Int32).Value(i), r.Column(1).(*array.Int64).Value(i)}]++
+		}
+	}
+	c.state.Offsets, c.state.SnapshotID = v, c.state.SnapshotID+1
+	return engine.Committed{SnapshotID: c.state.SnapshotID, Offsets: v.Clone(), Epoch: c.state.Epoch, At: time.Now()}, nil
+}
+
+type rig struct {
+	src  *fakeSource
+	dec  *fakeDecoder
+	com  *fakeCommitter
+	tail *tail.Tail
+	p    *engine.Pipeline
+}
+
+func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
+	t.Helper()
+	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	cfg := engine.DefaultConfig()
+	if change != nil {
+		change(&cfg)
+	}
+	r := rig{
+		src:  &fakeSource{limit: limit, stretch: 10},
+		dec:  &fakeDecoder{alloc: alloc},
+		com:  &fakeCommitter{rows: map[rowKey]int{}, state: engine.State{Offsets: offset.Vector{0: 0, 1: 0}}},
+		tail: tail.New(time.Second, time.Now),
+	}
+	t.Cleanup(func() { r.tail.Close(); alloc.AssertSize(t, 0) })
+	p, err := engine.New("p", cfg, engine.Stages{Source: r.src, Decoder: r.dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
+		Tail: r.tail, Committer: r.com}, slog.New(slog.DiscardHandler), engine.NewMetrics(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.p = p
+	return r
+}
+
+// run runs the pipeline for d of virtual time and returns what Run returned.
+func (r rig) run(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return r.p.Run(ctx)
+}
+
+func (r rig) wantRows(t *testing.T, perPartition int64) {
+	t.Helper()
+	if got, want := len(r.com.rows), int(2*perPartition); got != want {
+		t.Errorf("%d distinct rows committed, want %d", got, want)
+	}
+	for k, n := range r.com.rows {
+		if n != 1 {
+			t.Fatalf("row %v was committed %d times", k, n)
+		}
+	}
+}
+
+func TestPipelineCommitsEachSecondAndDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 150, nil)
+		if err := r.run(2500 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		r.wantRows(t, 120) // 24 polls of 10 rows by 2.45 s: the drain commits the last half second
+		if r.com.attempts != 3 {
+			t.Errorf("%d commits, want 3", r.com.attempts)
+		}
+	})
+}
+
+func TestPipelineRetriesTheSameBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 100, nil)
+		r.com.fail = func(n int, _ *engine.Batch) error {
+			if n <= 3 {
+				return errors.New("503 from the catalog")
+			}
+			return nil
+		}
+		if err := r.run(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		r.wantRows(t, 100)
+		if r.com.ids[0] != r.com.ids[3] || r.com.ids[3] == r.com.ids[4] {
+			t.Errorf("batch ids %v: the first four attempts must be one batch", r.com.ids)
+		}
+	})
+}
+
+func TestFencedPipelineStandsByAndHidesItsTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1000, nil)
+		fenced := false
+		r.com.fail = func(n int, _ *engine.Batch) error {
+			if n == 2 && !fenced {
+				fenced = true
+				r.com.state.Offsets = offset.Vector{0: 200, 1: 200} // the other writer came that far
+				r.com.state.SnapshotID = 77
+				return engine.ErrFenced
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.p.Run(ctx) }()
+		time.Sleep(5 * time.Second)
+		if _, err := r.tail.Cut(ctx, offset.Vector{}, 0); !errors.Is(err, hot.ErrFenced) {
+			t.Errorf("tail of a fenced writer answered %v, want ErrFenced", err)
+		}
+		if k := r.p.Status().ProblemKind; k != engine.KindFenced {
+			t.Errorf("state %q, want fenced", k)
+		}
+		time.Sleep(30 * time.Second) // the other writer is silent: taken over
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if r.com.state.Offsets[0] <= 200 {
+			t.Errorf("offsets %v: the pipeline did not take over", r.com.state.Offsets)
+		}
+		for k, n := range r.com.rows {
+			if n != 1 {
+				t.Fatalf("row %v was committed %d times", k, n)
+			}
+		}
+	})
+}
+
+func TestPipelineStopsLoudlyAndGoesOnWhenTheCauseIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 100, nil)
+		r.src.fail = fmt.Errorf("partition 1: %w", engine.ErrRetentionGap)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.p.Run(ctx) }()
+		time.Sleep(150 * time.Millisecond)
+		if st := r.p.Status(); st.ProblemKind != engine.KindStopped {
+			t.Errorf("status %+v, want stopped", st)
+		}
+		time.Sleep(10 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		r.wantRows(t, 100)
+		if st := r.p.Status(); st.Problem != "" {
+			t.Errorf("problem %q still shows after commits", st.Problem)
+		}
+	})
+}
+
+func TestMemoryBoundHoldsTheReaderBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 10_000, func(c *engine.Config) { c.MaxMemory = 16 << 20 })
+		r.dec.pad = make([]byte, 6<<20)
+		r.com.block = make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.p.Run(ctx) }()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		st := r.p.Status()
+		if got := st.Consumed[0] + st.Consumed[1]; got > 30 || !st.Backpressure {
+			t.Errorf("%d offsets decoded under a stuck commit, backpressure %v: the bound of 16 MiB holds two stretches", got, st.Backpressure)
+		}
+		close(r.com.block)
+		time.Sleep(3 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if v := r.com.state.Offsets; v[0]+v[1] <= 30 {
+			t.Errorf("offsets %v: reading did not go on after the commit", v)
+		}
+	})
+}
+
+func TestShutdownEndsWithinTheDrainTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1000, func(c *engine.Config) { c.DrainTimeout = units.Duration(2 * time.Second) })
+		r.com.block = make(chan struct{})
+		began := time.Now()
+		if err := r.run(1500 * time.Millisecond); err == nil {
+			t.Error("a last commit that never ended gave no error")
+		}
+		if took := time.Since(began); took > 3600*time.Millisecond {
+			t.Errorf("shutdown took %s after 1.5 s of work", took)
+		}
+	})
+}

@@ -1,0 +1,34 @@
+package engine
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// Batcher holds the batch being filled. It is used under the pipeline's lock.
+type Batcher interface {
+	// Add takes one decoded stretch, rows included; the batch owns them from here on.
+	Add(partition int32, d Decoded) error
+	// Bytes is the memory of the rows held; Empty tells that nothing arrived since the last Cut.
+	Bytes() int64
+	Empty() bool
+	// Full tells that the batch has reached its row or byte bound and should be cut before the interval ends.
+	Full() bool
+	// Cut hands the batch over and starts the next one; nil when empty.
+	Cut() (*Batch, error)
+	// Drop releases everything held.
+	Drop()
+}
+
+// Tail keeps rows for fresh queries until they are committed and a grace time has passed.
+type Tail interface {
+	// Append retains rows (nil for a stretch without rows) that cover r.
+	Append(rows arrow.RecordBatch, r offset.Range)
+	// Committed says that everything below v is in a snapshot.
+	Committed(v offset.Vector)
+	// Reset forgets all rows: the pipeline starts over at v in the given epoch.
+	Reset(epoch int64, v offset.Vector)
+	// Bytes is the memory held.
+	Bytes() int64
+}

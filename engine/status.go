@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// Kinds of problem that end a generation.
+const (
+	KindTransient = "transient" // retried by itself
+	KindFenced    = "fenced"    // another writer of the same name is live
+	KindRewound   = "rewound"   // somebody set the table back; reading again from there
+	KindStopped   = "stopped"   // only a person can decide
+)
+
+// problemKind is the one place that maps an error which ended a generation to its kind.
+func problemKind(err error) string {
+	switch {
+	case errors.Is(err, ErrFenced):
+		return KindFenced
+	case errors.Is(err, ErrRewound):
+		return KindRewound
+	case errors.Is(err, ErrNeedsDecision), errors.Is(err, ErrTopicRecreated), errors.Is(err, ErrLogTruncated), errors.Is(err, ErrRetentionGap):
+		return KindStopped
+	}
+	return KindTransient
+}
+
+// Status is what a pipeline knows of itself at one moment. Counters count since the process started.
+type Status struct {
+	Pipeline string
+	Started  time.Time
+	Running  bool // a position was recovered and the source reads
+
+	Rows, DeadLetters, Snapshots int64
+	PendingRows                  int64     // decoded, not committed
+	PendingSince                 time.Time // zero when nothing is pending
+	Backpressure                 bool      // the fetch waits for memory
+	TailBytes                    int64
+
+	LastFetch, LastDecode, LastCommit time.Time
+	CommitSeconds                     float64 // of the last commit
+	SnapshotID, Epoch                 int64
+	RecoveredBy                       string
+	Consumed, Committed               offset.Vector
+
+	CommitError   string // of the attempt under way; empty after a success
+	CommitErrorAt time.Time
+	Problem       string // why the last generation ended; empty once a commit succeeded after it
+	ProblemKind   string
+	ProblemAt     time.Time
+
+	CommittedFreshness Window // Kafka time to committed, oldest row of each batch
+}
+
+// windowSize is how many batches the live freshness figures look back on.
+const windowSize = 120
+
+// Window is the last durations of something.
+type Window struct{ d []time.Duration }
+
+func (w *Window) add(d time.Duration) {
+	if len(w.d) == windowSize {
+		w.d = slices.Delete(w.d, 0, 1)
+	}
+	w.d = append(w.d, d)
+}
+
+// Quantile returns the q-quantile (0..1) of the window; 0 when it is empty.
+func (w Window) Quantile(q float64) time.Duration {
+	if len(w.d) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(w.d))
+	return s[min(int(q*float64(len(s))), len(s)-1)]
+}
+
+// statusBoard is a Status behind a lock.
+type statusBoard struct {
+	mu sync.Mutex
+	s  Status
+}
+
+func (b *statusBoard) set(f func(*Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.s.Consumed == nil {
+		b.s.Consumed = offset.Vector{}
+	}
+	f(&b.s)
+}
+
+func (b *statusBoard) recovered(st State, now time.Time) {
+	b.set(func(s *Status) {
+		s.Running, s.Epoch, s.SnapshotID, s.RecoveredBy = true, st.Epoch, st.SnapshotID, st.Source
+		s.Consumed, s.Committed = st.Offsets.Clone(), st.Offsets.Clone()
+		s.PendingRows, s.PendingSince = 0, time.Time{}
+		if s.ProblemKind == KindRewound || s.ProblemKind == KindTransient {
+			s.Problem, s.ProblemKind = "", ""
+		}
+	})
+}
+
+// Status returns a copy of the pipeline's present status.
+func (p *Pipeline) Status() Status {
+	p.status.mu.Lock()
+	defer p.status.mu.Unlock()
+	s := p.status.s
+	s.Consumed, s.Committed = s.Consumed.Clone(), s.Committed.Clone()
+	s.CommittedFreshness.d = slices.Clone(s.CommittedFreshness.d)
+	return s
+}
+
+// Name returns the pipeline's name.
+func (p *Pipeline) Name() string { return p.name }

@@ -1,0 +1,2 @@
+// Package arrowmem tells how much memory Arrow record batches hold.
+package arrowmem
