@@ -1,0 +1,31 @@
+//go:build unix
+
+package report
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// CPUTime is the user + system time that this process has used (getrusage).
+func CPUTime() time.Duration {
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		return 0
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+// MaxRSS is the largest resident set of this process so far, in bytes.
+func MaxRSS() int64 {
+	var ru syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+		return 0
+	}
+	// ru_maxrss counts bytes on Darwin and kilobytes everywhere else.
+	if runtime.GOOS == "darwin" {
+		return int64(ru.Maxrss)
+	}
+	return int64(ru.Maxrss) * 1024
+}
