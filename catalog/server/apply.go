@@ -1,0 +1,347 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/sqlstore"
+)
+
+// offsetsKey is the summary key under which Firn's snapshots carry the vector after them.
+const offsetsKey = "firn.offsets"
+
+// pruneAbove is how many unreferenced snapshots lean metadata may hold before they are dropped from it.
+// Dropping costs a second pass over the refs, so it is not done at every commit.
+const pruneAbove = 32
+
+// touched is what a list of updates names, read before they are applied.
+type touched struct {
+	added    []int64
+	named    []int64 // snapshots that must be at hand for the updates to apply
+	removed  []int64
+	refsOnly bool // nothing but snapshots and refs changes: the skeleton stays
+	location bool // a location in the metadata changes
+	format   int  // of upgrade-format-version; 0 when there is none
+}
+
+// updateView has every member of every update that the catalog itself looks at.
+type updateView struct {
+	SnapshotID    int64          `json:"snapshot-id"`
+	SnapshotIDs   []int64        `json:"snapshot-ids"`
+	FormatVersion int            `json:"format-version"`
+	RefName       string         `json:"ref-name"`
+	Snapshot      table.Snapshot `json:"snapshot"`
+	Statistics    struct {
+		SnapshotID int64 `json:"snapshot-id"`
+	} `json:"statistics"`
+	Partition struct {
+		SnapshotID int64 `json:"snapshot-id"`
+	} `json:"partition-statistics"`
+}
+
+// view reads an update by its JSON form: iceberg-go keeps the types to itself.
+func view(u table.Update) (v updateView, err error) {
+	raw, err := json.Marshal(u)
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	if err != nil {
+		return v, fmt.Errorf("%w: update %s: %w", catalog.ErrInvalid, u.Action(), err)
+	}
+	return v, nil
+}
+
+// survey looks through the updates. seq is the table's last sequence number, row its next row id: a snapshot
+// that was built on an older head is a conflict, not a bad request.
+func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched, err error) {
+	t.refsOnly = true
+	format, seq, row := 2, int64(0), int64(0)
+	if meta != nil {
+		format, seq, row = meta.Version(), meta.LastSequenceNumber(), meta.NextRowID()
+	}
+	for _, u := range updates {
+		if u == nil {
+			return t, fmt.Errorf("%w: an update is null", catalog.ErrInvalid)
+		}
+		switch u.Action() {
+		case table.UpdateAddSnapshot, table.UpdateSetSnapshotRef, table.UpdateRemoveSnapshots, table.UpdateRemoveSnapshotRef:
+		case table.UpdateSetStatistics, table.UpdateSetPartitionStatistics, table.UpdateUpgradeFormatVersion:
+			t.refsOnly = false
+		case table.UpdateSetLocation, table.UpdateSetProperties, table.UpdateAssignUUID:
+			t.refsOnly, t.location = false, true
+			continue
+		default:
+			t.refsOnly = false
+			continue
+		}
+		v, err := view(u)
+		if err != nil {
+			return t, err
+		}
+		switch u.Action() {
+		case table.UpdateAddSnapshot:
+			sn := v.Snapshot
+			if format >= 2 && sn.ParentSnapshotID != nil && sn.SequenceNumber <= seq {
+				return t, fmt.Errorf("%w: snapshot %d has sequence number %d, the table's last is %d", catalog.ErrConflict, sn.SnapshotID, sn.SequenceNumber, seq)
+			}
+			if format >= 3 && sn.FirstRowID != nil && *sn.FirstRowID < row {
+				return t, fmt.Errorf("%w: snapshot %d has first-row-id %d, the table's next is %d", catalog.ErrConflict, sn.SnapshotID, *sn.FirstRowID, row)
+			}
+			if sn.ManifestList != "" {
+				if err := s.checkLocation(sn.ManifestList); err != nil {
+					return t, fmt.Errorf("snapshot %d: manifest list: %w", sn.SnapshotID, err)
+				}
+			}
+			seq = max(seq, sn.SequenceNumber)
+			t.added = append(t.added, sn.SnapshotID)
+		case table.UpdateSetSnapshotRef:
+			t.named = append(t.named, v.SnapshotID)
+		case table.UpdateRemoveSnapshots:
+			t.named = append(t.named, v.SnapshotIDs...)
+			t.removed = append(t.removed, v.SnapshotIDs...)
+		case table.UpdateSetStatistics:
+			t.named = append(t.named, v.SnapshotID, v.Statistics.SnapshotID)
+		case table.UpdateSetPartitionStatistics:
+			t.named = append(t.named, v.Partition.SnapshotID)
+		case table.UpdateUpgradeFormatVersion:
+			t.format = v.FormatVersion
+			format = max(format, v.FormatVersion)
+		}
+	}
+	return t, nil
+}
+
+// withSnapshots returns the base with those named snapshots that exist as rows but not in lean metadata.
+func (s *Service) withSnapshots(ctx context.Context, base *lean, t touched) (*lean, error) {
+	var missing []int64
+	for _, id := range t.named {
+		if !slices.Contains(t.added, id) && base.meta.SnapshotByID(id) == nil {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return base, nil
+	}
+	rows, err := s.store.SnapshotsByID(ctx, base.head.ID, missing)
+	if err != nil || len(rows) == 0 {
+		return base, err
+	}
+	st, err := base.state()
+	if err != nil {
+		return nil, err
+	}
+	st.Snapshots = nil
+	for _, sn := range base.meta.Snapshots() { // all that are at hand, not only the referenced
+		r, err := snapshotRow(&sn)
+		if err != nil {
+			return nil, err
+		}
+		st.Snapshots = append(st.Snapshots, r)
+	}
+	st.Snapshots = append(rows, st.Snapshots...)
+	return newLean(st)
+}
+
+// validate checks requirements; meta is nil for a table that does not exist.
+func validate(reqs table.Requirements, meta table.Metadata) error {
+	for _, r := range reqs {
+		if r == nil {
+			return fmt.Errorf("%w: a requirement is null", catalog.ErrInvalid)
+		}
+		if err := r.Validate(meta); err != nil {
+			return fmt.Errorf("%w: %w", catalog.ErrConflict, err)
+		}
+	}
+	return nil
+}
+
+// build applies updates to a builder; a panic of the library is a bad request.
+func build(b *table.MetadataBuilder, updates table.Updates, skip func(table.Update) bool) (m table.Metadata, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("%w: the updates cannot be applied: %v", catalog.ErrInvalid, p)
+		}
+	}()
+	for i, u := range updates {
+		if skip != nil && skip(u) {
+			continue
+		}
+		if err := u.Apply(b); err != nil {
+			return nil, fmt.Errorf("%w: update %d (%s): %w", catalog.ErrInvalid, i, u.Action(), err)
+		}
+	}
+	if m, err = b.Build(); err != nil {
+		return nil, fmt.Errorf("%w: the updates give no valid table: %w", catalog.ErrInvalid, err)
+	}
+	return m, nil
+}
+
+// applyTo evaluates one table's commit against its newest state and returns what to write and the state after it.
+func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit) (sqlstore.Change, *lean, error) {
+	var change sqlstore.Change
+	if err := validate(c.Requirements, base.meta); err != nil {
+		return change, nil, err
+	}
+	t, err := s.survey(c.Updates, base.meta)
+	if err != nil {
+		return change, nil, err
+	}
+	if base, err = s.withSnapshots(ctx, base, t); err != nil {
+		return change, nil, err
+	}
+	b, err := table.MetadataBuilderFromBase(base.meta, "")
+	if err != nil {
+		return change, nil, fmt.Errorf("table %s: %w", c.Identifier, err)
+	}
+	refs := map[string]bool{}
+	for name := range base.meta.Refs() {
+		refs[name] = true
+	}
+	after, err := build(b, c.Updates, func(u table.Update) bool { return absentRef(u, refs) })
+	if err != nil {
+		return change, nil, err
+	}
+	if change, err = diff(base, after, t); err != nil {
+		return change, nil, err
+	}
+	change.Name = c.Identifier
+	next := &lean{head: change.Head, skeleton: base.skeleton, meta: after, stats: base.stats}
+	if change.Skeleton != nil {
+		next.skeleton = change.Skeleton
+		ids, err := statisticsSnapshots(change.Skeleton)
+		if err != nil {
+			return change, nil, err
+		}
+		next.stats = len(ids) > 0
+	}
+	if t.location {
+		if err := s.checkMetadataLocations(ctx, after, base.head.ID); err != nil {
+			return change, nil, err
+		}
+	}
+	if next.loose = base.loose + len(t.added); next.loose > pruneAbove {
+		next.meta, err = prune(next)
+		next.loose = 0
+	}
+	return change, next, err
+}
+
+// absentRef reports a removal of a ref that is not there: the protocol takes it as done, the library as an
+// error. refs is kept up to date as the updates pass.
+func absentRef(u table.Update, refs map[string]bool) bool {
+	if a := u.Action(); a != table.UpdateRemoveSnapshotRef && a != table.UpdateSetSnapshotRef {
+		return false
+	}
+	v, err := view(u)
+	if err != nil {
+		return false // Apply will say why
+	}
+	there := refs[v.RefName]
+	refs[v.RefName] = u.Action() == table.UpdateSetSnapshotRef
+	return !there && u.Action() == table.UpdateRemoveSnapshotRef
+}
+
+// diff compares metadata before and after and gives the rows that changed.
+func diff(base *lean, after table.Metadata, t touched) (c sqlstore.Change, err error) {
+	c.Head, c.From = headOf(base.head, after), base.head.Version
+	c.Version = c.From + 1
+	for _, id := range t.added {
+		if sn := after.SnapshotByID(id); sn != nil {
+			row, err := snapshotRow(sn)
+			if err != nil {
+				return c, err
+			}
+			c.AddSnapshots = append(c.AddSnapshots, row)
+		}
+	}
+	for _, id := range t.removed {
+		if base.meta.SnapshotByID(id) != nil && after.SnapshotByID(id) == nil {
+			c.RemoveSnapshots = append(c.RemoveSnapshots, id)
+		}
+	}
+	if err := diffRefs(&c, base.meta, after); err != nil {
+		return c, err
+	}
+	before, now := currentID(base.meta), currentID(after)
+	switch {
+	case now == nil:
+		c.ClearLog = before != nil
+	case before == nil || *before != *now:
+		c.Log = lastLog(after)
+		c.History = &sqlstore.History{SnapshotID: *now}
+		if sn := after.SnapshotByID(*now); sn != nil && sn.Summary != nil {
+			c.History.Offsets = sn.Summary.Properties[offsetsKey]
+		}
+	}
+	if !t.refsOnly || base.stats && len(c.RemoveSnapshots) > 0 {
+		c.Skeleton, err = skeletonOf(after)
+	}
+	return c, err
+}
+
+func diffRefs(c *sqlstore.Change, before, after table.Metadata) error {
+	old := map[string]table.SnapshotRef{}
+	for name, ref := range before.Refs() {
+		old[name] = ref
+	}
+	for name, ref := range after.Refs() {
+		was, ok := old[name]
+		delete(old, name)
+		if ok && was.Equals(ref) {
+			continue
+		}
+		r, err := refRow(name, ref)
+		if err != nil {
+			return err
+		}
+		c.SetRefs = append(c.SetRefs, r)
+	}
+	for name := range old {
+		c.RemoveRefs = append(c.RemoveRefs, name)
+	}
+	return nil
+}
+
+// prune drops unreferenced snapshots from lean metadata.
+func prune(l *lean) (table.Metadata, error) {
+	keep := map[int64]bool{}
+	for _, ref := range l.meta.Refs() {
+		keep[ref.SnapshotID] = true
+	}
+	if l.stats {
+		ids, err := statisticsSnapshots(l.skeleton)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			keep[id] = true
+		}
+	}
+	// A decoded copy, not the library's RemoveSnapshots: that one stamps the time of the call on the table.
+	st, err := l.state()
+	if err != nil {
+		return nil, err
+	}
+	st.Snapshots = l.rows(keep)
+	p, err := newLean(st)
+	if err != nil {
+		return nil, err
+	}
+	return p.meta, nil
+}
+
+func (l *lean) rows(keep map[int64]bool) []sqlstore.Snapshot {
+	var out []sqlstore.Snapshot
+	for _, sn := range l.meta.Snapshots() {
+		if keep[sn.SnapshotID] {
+			r, _ := snapshotRow(&sn) // it was decoded or encoded before
+			out = append(out, r)
+		}
+	}
+	return out
+}

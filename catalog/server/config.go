@@ -1,0 +1,119 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/firnlake/firn/internal/units"
+)
+
+// Config tunes the catalog.
+type Config struct {
+	// MaterializeInterval is how often tables with new commits get a metadata file without being asked for; default 10s.
+	MaterializeInterval units.Duration `yaml:"materialize_interval"`
+	// MetadataLog is how many earlier metadata files a new one names, unless the table sets
+	// write.metadata.previous-versions-max; default 20.
+	MetadataLog int `yaml:"metadata_log"`
+	// CachedTables bounds the tables whose lean metadata is held in memory; default 1000.
+	CachedTables int `yaml:"cached_tables"`
+	// CachedMetadata bounds the complete metadata documents held in memory, all tables together; default 64MiB.
+	CachedMetadata units.Bytes `yaml:"cached_metadata"`
+	// MaxBody bounds a request's body; default 32MiB.
+	MaxBody units.Bytes `yaml:"max_body"`
+	// MaxMetadata bounds the metadata file of a table that is registered; default 256MiB.
+	MaxMetadata units.Bytes `yaml:"max_metadata"`
+	// RequestTimeout bounds the work on one request; default 30s.
+	RequestTimeout units.Duration `yaml:"request_timeout"`
+	// MaxPage bounds a page of a listing; default 1000.
+	MaxPage int `yaml:"max_page"`
+	// Token, when set, is the bearer token that every request must carry.
+	Token units.Secret `yaml:"token"`
+	// S3 is what clients are told about the storage.
+	S3 S3Properties `yaml:"s3"`
+}
+
+// S3Properties are handed to clients as s3.* properties.
+type S3Properties struct {
+	Endpoint  string `yaml:"endpoint"`
+	Region    string `yaml:"region"`
+	PathStyle bool   `yaml:"path_style"`
+	// VendStaticCredentials hands the two keys to every client that may use the catalog; default off.
+	VendStaticCredentials bool         `yaml:"vend_static_credentials"`
+	AccessKey             units.Secret `yaml:"access_key"`
+	SecretKey             units.Secret `yaml:"secret_key"`
+}
+
+// WithDefaults fills unset fields.
+func (c Config) WithDefaults() Config {
+	if c.MaterializeInterval == 0 {
+		c.MaterializeInterval = units.Duration(10 * time.Second)
+	}
+	if c.MetadataLog == 0 {
+		c.MetadataLog = 20
+	}
+	if c.CachedTables == 0 {
+		c.CachedTables = 1000
+	}
+	if c.CachedMetadata == 0 {
+		c.CachedMetadata = 64 << 20
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 32 << 20
+	}
+	if c.MaxMetadata == 0 {
+		c.MaxMetadata = 256 << 20
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = units.Duration(30 * time.Second)
+	}
+	if c.MaxPage == 0 {
+		c.MaxPage = 1000
+	}
+	return c
+}
+
+// Validate names the first value that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.MaterializeInterval.D() < 100*time.Millisecond:
+		return fmt.Errorf("materialize_interval: %s is shorter than 100ms", c.MaterializeInterval.D())
+	case c.MetadataLog < 1 || c.MetadataLog > 1000:
+		return fmt.Errorf("metadata_log: %d is not within 1 to 1000", c.MetadataLog)
+	case c.CachedTables < 1:
+		return fmt.Errorf("cached_tables: %d is less than 1", c.CachedTables)
+	case c.CachedMetadata < 0:
+		return fmt.Errorf("cached_metadata: %d is negative", c.CachedMetadata)
+	case c.MaxBody < 1<<10:
+		return fmt.Errorf("max_body: %d is less than 1KiB", c.MaxBody)
+	case c.MaxMetadata < 1<<10:
+		return fmt.Errorf("max_metadata: %d is less than 1KiB", c.MaxMetadata)
+	case c.RequestTimeout.D() < 100*time.Millisecond:
+		return fmt.Errorf("request_timeout: %s is shorter than 100ms", c.RequestTimeout.D())
+	case c.MaxPage < 1:
+		return fmt.Errorf("max_page: %d is less than 1", c.MaxPage)
+	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):
+		return fmt.Errorf("s3.vend_static_credentials: access_key and secret_key must be set with it")
+	}
+	return nil
+}
+
+// clientProperties are the s3.* properties of the warehouse.
+func (p S3Properties) clientProperties() map[string]string {
+	m := map[string]string{}
+	if p.Endpoint != "" {
+		m["s3.endpoint"] = p.Endpoint
+	}
+	if p.Region != "" {
+		m["s3.region"] = p.Region
+		m["client.region"] = p.Region
+	}
+	if p.PathStyle {
+		m["s3.path-style-access"] = "true"
+		m["s3.force-virtual-addressing"] = "false"
+	}
+	if p.VendStaticCredentials {
+		m["s3.access-key-id"] = p.AccessKey.Reveal()
+		m["s3.secret-access-key"] = p.SecretKey.Reveal()
+	}
+	return m
+}

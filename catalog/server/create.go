@@ -1,0 +1,343 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/catalog/sqlstore"
+)
+
+// maxDepth bounds the parts of a namespace.
+const maxDepth = 32
+
+// Table properties that name places where writers put files.
+const (
+	propDataPath     = "write.data.path"
+	propMetadataPath = "write.metadata.path"
+	propPrevious     = "write.metadata.previous-versions-max"
+)
+
+// checkName checks one part of a name. Names are only ever values in the database, never paths.
+func checkName(part string) error {
+	switch {
+	case part == "":
+		return fmt.Errorf("%w: a name is empty", catalog.ErrInvalid)
+	case len(part) > maxNameBytes:
+		return fmt.Errorf("%w: a name of %d bytes: more than %d", catalog.ErrInvalid, len(part), maxNameBytes)
+	case !utf8.ValidString(part):
+		return fmt.Errorf("%w: name %q is not UTF-8", catalog.ErrInvalid, part)
+	case strings.ContainsAny(part, "\x00"+wire.Separator):
+		return fmt.Errorf("%w: name %q has a NUL or a unit separator", catalog.ErrInvalid, part)
+	}
+	return nil
+}
+
+// checkNamespace checks a namespace that must have at least one part.
+func checkNamespace(ns catalog.Identifier) error {
+	if len(ns) == 0 {
+		return fmt.Errorf("%w: the namespace is empty", catalog.ErrInvalid)
+	}
+	if len(ns) > maxDepth {
+		return fmt.Errorf("%w: a namespace of %d parts: more than %d", catalog.ErrInvalid, len(ns), maxDepth)
+	}
+	for _, p := range ns {
+		if err := checkName(p); err != nil {
+			return fmt.Errorf("namespace %s: %w", ns, err)
+		}
+	}
+	return nil
+}
+
+func checkTableName(id catalog.Identifier) error {
+	if len(id) < 2 {
+		return fmt.Errorf("%w: table %q has no namespace, write namespace.table", catalog.ErrInvalid, id.String())
+	}
+	if err := checkNamespace(id.Namespace()); err != nil {
+		return err
+	}
+	if err := checkName(id.Name()); err != nil {
+		return fmt.Errorf("table %s: %w", id, err)
+	}
+	return nil
+}
+
+// creates reports whether the requirements ask that the table does not exist yet.
+func creates(reqs table.Requirements) bool {
+	for _, r := range reqs {
+		if r != nil && r.GetType() == "assert-create" {
+			return true
+		}
+	}
+	return false
+}
+
+// tableRoot chooses the location of a new table: never by its name, so that a rename moves nothing and a
+// table made again under an old name shares no file with the old one.
+func (s *Service) tableRoot(asked string, id uuid.UUID) (string, error) {
+	if asked == "" {
+		return s.wh.URI + "/" + id.String(), nil
+	}
+	return cleanLocation(s.wh.URI, asked)
+}
+
+// checkMetadataLocations checks every place that metadata names against the warehouse and the other tables.
+// tableID is 0 for a table that does not exist yet.
+func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, tableID int64) error {
+	root, err := cleanLocation(s.wh.URI, m.Location())
+	if err != nil {
+		return err
+	}
+	places := []string{root}
+	for _, key := range []string{propDataPath, propMetadataPath, "write.object-storage.path", "write.folder-storage.path"} {
+		v := m.Properties()[key]
+		if v == "" {
+			continue
+		}
+		p, err := cleanLocation(s.wh.URI, v)
+		if err != nil {
+			return fmt.Errorf("property %s: %w", key, err)
+		}
+		if !within(p, root) {
+			places = append(places, p)
+		}
+	}
+	for _, p := range places {
+		owner, err := s.store.LocationOwner(ctx, p, tableID)
+		if err == nil {
+			return fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, p, owner)
+		}
+		if !errors.Is(err, catalog.ErrNoSuchTable) {
+			return err
+		}
+	}
+	return nil
+}
+
+// newMetadata makes the first metadata of a table. A panic of the library is a bad request.
+func (s *Service) newMetadata(req catalog.CreateTable) (m table.Metadata, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("%w: the table cannot be made: %v", catalog.ErrInvalid, p)
+		}
+	}()
+	if req.Schema == nil {
+		return nil, fmt.Errorf("%w: the schema is missing", catalog.ErrInvalid)
+	}
+	id := uuid.New()
+	root, err := s.tableRoot(req.Location, id)
+	if err != nil {
+		return nil, err
+	}
+	order := table.UnsortedSortOrder
+	if req.SortOrder != nil {
+		order = *req.SortOrder
+	}
+	spec := req.Partition
+	if spec == nil {
+		spec = iceberg.UnpartitionedSpec
+	}
+	m, err = table.NewMetadataWithUUID(req.Schema, spec, order, root, maps.Clone(req.Properties), id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+	}
+	return m, nil
+}
+
+// stage prepares a table that a later commit with assert-create makes.
+func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (table.Metadata, error) {
+	if err := checkTableName(id); err != nil {
+		return nil, err
+	}
+	if _, err := s.store.LoadNamespace(ctx, id.Namespace()); err != nil {
+		return nil, err
+	}
+	if _, err := s.store.Head(ctx, id); err == nil {
+		return nil, fmt.Errorf("%w: table %s", catalog.ErrExists, id)
+	} else if !errors.Is(err, catalog.ErrNoSuchTable) {
+		return nil, err
+	}
+	m, err := s.newMetadata(req)
+	if err != nil {
+		return nil, err
+	}
+	return m, s.checkMetadataLocations(ctx, m, 0)
+}
+
+// StageTable returns the metadata that CreateTable would make, and writes nothing.
+func (s *Service) StageTable(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (table.Metadata, error) {
+	m, err := s.stage(ctx, id, req)
+	if err != nil {
+		return nil, fmt.Errorf("stage table %s: %w", id, err)
+	}
+	return m, nil
+}
+
+// CreateTable implements catalog.Catalog.
+func (s *Service) CreateTable(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (*catalog.Table, error) {
+	l, err := s.create(ctx, id, req)
+	if err != nil {
+		return nil, fmt.Errorf("create table %s: %w", id, err)
+	}
+	return l.table(id), nil
+}
+
+func (s *Service) create(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (*lean, error) {
+	m, err := s.stage(ctx, id, req)
+	if err != nil {
+		return nil, err
+	}
+	change, l, err := newTable(id, m)
+	if err != nil {
+		return nil, err
+	}
+	return s.insert(ctx, change, l)
+}
+
+// insert writes a table that does not exist yet.
+func (s *Service) insert(ctx context.Context, change sqlstore.Change, l *lean) (*lean, error) {
+	heads, err := s.store.Commit(ctx, []sqlstore.Change{change})
+	if err != nil {
+		return nil, err
+	}
+	l.head = heads[0]
+	s.remember(l)
+	return l, nil
+}
+
+// newTable gives the rows of a table that does not exist yet.
+func newTable(id catalog.Identifier, m table.Metadata) (sqlstore.Change, *lean, error) {
+	skeleton, err := skeletonOf(m)
+	if err != nil {
+		return sqlstore.Change{}, nil, err
+	}
+	c := sqlstore.Change{Head: headOf(sqlstore.Head{}, m), Name: id, Skeleton: skeleton}
+	for _, sn := range m.Snapshots() {
+		r, err := snapshotRow(&sn)
+		if err != nil {
+			return c, nil, err
+		}
+		c.AddSnapshots = append(c.AddSnapshots, r)
+	}
+	for name, ref := range m.Refs() {
+		r, err := refRow(name, ref)
+		if err != nil {
+			return c, nil, err
+		}
+		c.SetRefs = append(c.SetRefs, r)
+	}
+	if cur := currentID(m); cur != nil {
+		c.History = &sqlstore.History{SnapshotID: *cur}
+		if sn := m.SnapshotByID(*cur); sn != nil && sn.Summary != nil {
+			c.History.Offsets = sn.Summary.Properties[offsetsKey]
+		}
+	}
+	ids, err := statisticsSnapshots(skeleton)
+	return c, &lean{head: c.Head, skeleton: skeleton, meta: m, stats: len(ids) > 0, loose: len(c.AddSnapshots)}, err
+}
+
+// applyCreate evaluates a commit that makes its table: the second half of a staged creation.
+func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlstore.Change, *lean, error) {
+	if err := validate(c.Requirements, nil); err != nil {
+		return sqlstore.Change{}, nil, err
+	}
+	t, err := s.survey(c.Updates, nil)
+	if err != nil {
+		return sqlstore.Change{}, nil, err
+	}
+	format := t.format
+	if format == 0 {
+		format = table.DefaultFormatVersion
+	}
+	b, err := table.NewMetadataBuilder(format)
+	if err != nil {
+		return sqlstore.Change{}, nil, fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+	}
+	// The builder is made with the version asked for and refuses to be told again.
+	m, err := build(b, c.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion })
+	if err != nil {
+		return sqlstore.Change{}, nil, err
+	}
+	if err := s.checkMetadataLocations(ctx, m, 0); err != nil {
+		return sqlstore.Change{}, nil, err
+	}
+	change, l, err := newTable(c.Identifier, m)
+	change.Log = lastLog(m)
+	return change, l, err
+}
+
+// RegisterTable makes a table of a metadata file in the warehouse, as it stands there.
+func (s *Service) RegisterTable(ctx context.Context, id catalog.Identifier, metadataLocation string) (*catalog.Table, error) {
+	l, err := s.register(ctx, id, metadataLocation)
+	if err != nil {
+		return nil, fmt.Errorf("register table %s: %w", id, err)
+	}
+	return l.table(id), nil
+}
+
+func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataLocation string) (*lean, error) {
+	if err := checkTableName(id); err != nil {
+		return nil, err
+	}
+	loc, err := cleanLocation(s.wh.URI, metadataLocation)
+	if err != nil {
+		return nil, err
+	}
+	key := keyOf(s.wh.URI, loc)
+	info, err := s.wh.Stat(ctx, key)
+	if err != nil {
+		return nil, storageError("metadata file "+loc, err)
+	}
+	if info.Size > int64(s.cfg.MaxMetadata) {
+		return nil, fmt.Errorf("%w: metadata file %s has %d bytes, max_metadata allows %d", catalog.ErrInvalid, loc, info.Size, s.cfg.MaxMetadata)
+	}
+	doc, err := s.wh.Get(ctx, key)
+	if err != nil {
+		return nil, storageError("metadata file "+loc, err)
+	}
+	m, err := parse(doc)
+	if err != nil {
+		return nil, fmt.Errorf("metadata file %s: %w", loc, err)
+	}
+	if err := s.checkMetadataLocations(ctx, m, 0); err != nil {
+		return nil, err
+	}
+	for _, sn := range m.Snapshots() {
+		if sn.ManifestList == "" {
+			continue
+		}
+		if err := s.checkLocation(sn.ManifestList); err != nil {
+			return nil, fmt.Errorf("snapshot %d: manifest list: %w", sn.SnapshotID, err)
+		}
+	}
+	change, l, err := newTable(id, m)
+	if err != nil {
+		return nil, err
+	}
+	change.MaterializedLocation = loc
+	for e := range m.SnapshotLogs() {
+		change.EarlierLog = append(change.EarlierLog, sqlstore.LogEntry{AtMS: e.TimestampMs, SnapshotID: e.SnapshotID})
+	}
+	for e := range m.PreviousFiles() {
+		change.EarlierFiles = append(change.EarlierFiles, sqlstore.MetadataFile{AtMS: e.TimestampMs, Location: e.MetadataFile})
+	}
+	return s.insert(ctx, change, l)
+}
+
+// metadataDir is the location where a table's metadata files go.
+func (s *Service) metadataDir(m table.Metadata) (string, error) {
+	if p := m.Properties()[propMetadataPath]; p != "" {
+		return cleanLocation(s.wh.URI, p)
+	}
+	root, err := cleanLocation(s.wh.URI, m.Location())
+	return root + "/metadata", err
+}

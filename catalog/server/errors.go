@@ -1,0 +1,57 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/internal/objstore"
+)
+
+// errUnprocessable: the request contradicts itself (422).
+var errUnprocessable = errors.New("request contradicts itself")
+
+// errNoEndpoint: nothing is served under this method and path (404).
+var errNoEndpoint = errors.New("no such endpoint")
+
+// errTooLarge: the body is over its limit (413).
+var errTooLarge = errors.New("request body is too large")
+
+// errToken: the bearer token is missing or wrong (401).
+var errToken = errors.New("bearer token is missing or wrong")
+
+// status gives the HTTP status and Iceberg's exception name of an error. What is not known is a 500.
+func status(err error) (int, string) {
+	switch {
+	case errors.Is(err, catalog.ErrUnknownOutcome), errors.Is(err, objstore.ErrUnknownResult):
+		return http.StatusInternalServerError, wire.TypeCommitUnknown
+	case errors.Is(err, catalog.ErrConflict):
+		return http.StatusConflict, wire.TypeCommitFailed
+	case errors.Is(err, catalog.ErrNoSuchTable):
+		return http.StatusNotFound, wire.TypeNoSuchTable
+	case errors.Is(err, catalog.ErrNoSuchNamespace):
+		return http.StatusNotFound, wire.TypeNoSuchNamespace
+	case errors.Is(err, catalog.ErrExists):
+		return http.StatusConflict, wire.TypeAlreadyExists
+	case errors.Is(err, catalog.ErrNotEmpty):
+		return http.StatusConflict, wire.TypeNotEmpty
+	case errors.Is(err, errTooLarge):
+		return http.StatusRequestEntityTooLarge, wire.TypeBadRequest
+	case errors.Is(err, errUnprocessable):
+		return http.StatusUnprocessableEntity, wire.TypeUnprocessable
+	case errors.Is(err, catalog.ErrInvalid):
+		return http.StatusBadRequest, wire.TypeBadRequest
+	case errors.Is(err, errToken):
+		return http.StatusUnauthorized, wire.TypeNotAuthorized
+	case errors.Is(err, catalog.ErrDenied):
+		return http.StatusForbidden, wire.TypeForbidden
+	case errors.Is(err, catalog.ErrUnsupported):
+		return http.StatusNotAcceptable, wire.TypeUnsupported
+	case errors.Is(err, errNoEndpoint):
+		return http.StatusNotFound, wire.TypeNoSuchEndpoint
+	case errors.Is(err, catalog.ErrUnavailable), errors.Is(err, objstore.ErrUnavailable), errors.Is(err, objstore.ErrFull):
+		return http.StatusServiceUnavailable, wire.TypeUnavailable
+	}
+	return http.StatusInternalServerError, wire.TypeInternal
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/firnlake/firn/catalog"
+)
+
+// cleanLocation checks that loc lies strictly inside the warehouse and returns it as Firn writes it: the
+// warehouse's URI and clean components. "file:/x", "file:///x" and a trailing slash are the same place.
+func cleanLocation(warehouse, loc string) (string, error) {
+	root, err := splitLocation(warehouse)
+	if err != nil {
+		return "", err
+	}
+	parts, err := splitLocation(loc)
+	if err != nil {
+		return "", err
+	}
+	if len(parts) <= len(root) {
+		return "", fmt.Errorf("%w: location %q is not inside the warehouse %s", catalog.ErrInvalid, loc, warehouse)
+	}
+	for i, r := range root {
+		if parts[i] != r {
+			return "", fmt.Errorf("%w: location %q is not inside the warehouse %s", catalog.ErrInvalid, loc, warehouse)
+		}
+	}
+	return strings.TrimRight(warehouse, "/") + "/" + strings.Join(parts[len(root):], "/"), nil
+}
+
+// splitLocation gives scheme, authority and path components. Escapes are not decoded: they are part of a
+// name, as they are for every reader of a table.
+func splitLocation(loc string) ([]string, error) {
+	bad := func(why string) error {
+		return fmt.Errorf("%w: location %q: %s", catalog.ErrInvalid, loc, why)
+	}
+	if strings.ContainsFunc(loc, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '\\' || r == '?' || r == '#' }) {
+		return nil, bad("it has a control character, a backslash, '?' or '#'")
+	}
+	if len(loc) > 2048 {
+		return nil, fmt.Errorf("%w: location of %d bytes: more than 2048", catalog.ErrInvalid, len(loc))
+	}
+	scheme, rest, ok := strings.Cut(loc, ":")
+	if !ok || scheme == "" {
+		return nil, bad("it has no scheme, as in s3://bucket/path or file:///path")
+	}
+	scheme = strings.ToLower(scheme)
+	if scheme == "s3a" || scheme == "s3n" {
+		scheme = "s3"
+	}
+	authority := ""
+	if r, ok := strings.CutPrefix(rest, "//"); ok {
+		authority, rest, _ = strings.Cut(r, "/")
+	} else {
+		rest = strings.TrimPrefix(rest, "/")
+	}
+	if scheme == "file" && authority == "localhost" {
+		authority = ""
+	}
+	parts := []string{scheme, authority}
+	for _, p := range strings.Split(strings.TrimRight(rest, "/"), "/") {
+		if p == "" && len(parts) == 2 && strings.TrimRight(rest, "/") == "" {
+			break // nothing but the authority
+		}
+		if u, err := url.PathUnescape(p); p == "" || p == "." || p == ".." || err == nil && (u == "." || u == "..") {
+			return nil, bad("it has an empty or a dot component")
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// within reports whether loc is outer or inside it; both are clean.
+func within(loc, outer string) bool {
+	return loc == outer || strings.HasPrefix(loc, outer+"/")
+}
+
+// keyOf gives the object key of a clean location.
+func keyOf(warehouse, loc string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(loc, strings.TrimRight(warehouse, "/")), "/")
+}

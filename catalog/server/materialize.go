@@ -1,0 +1,244 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/objstore"
+)
+
+// document is a version of a table as others see it: the metadata file's bytes and where it lies.
+type document struct {
+	version  int64
+	location string
+	full     []byte // what the file holds
+	refs     []byte // the same with only the snapshots that a ref or a statistics file names
+}
+
+// flights holds the materialisations that run, by table id: one for each at a time.
+type flights struct {
+	mu      sync.Mutex
+	running map[int64]*flight
+}
+
+type flight struct {
+	done chan struct{} // closed at the end; doc and err are set before
+	doc  *document
+	err  error
+}
+
+// expose returns the newest version of a table, at least version atLeast, with its metadata file written.
+// Any number of callers share one materialisation.
+func (s *Service) expose(ctx context.Context, tableID, atLeast int64) (*document, error) {
+	for {
+		if d, ok := s.exposed.get(tableID); ok && d.version >= atLeast {
+			return d, nil
+		}
+		s.flights.mu.Lock()
+		f, ok := s.flights.running[tableID]
+		if !ok {
+			f = &flight{done: make(chan struct{})}
+			s.flights.running[tableID] = f
+			go s.fly(context.WithoutCancel(ctx), tableID, f)
+		}
+		s.flights.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: waiting for the metadata file: %w", catalog.ErrUnavailable, ctx.Err())
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
+		if f.doc.version >= atLeast {
+			return f.doc, nil // else it had begun before the version that is wanted
+		}
+	}
+}
+
+// fly runs a materialisation to its end even when the caller that began it has gone: others wait for it.
+func (s *Service) fly(ctx context.Context, tableID int64, f *flight) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout.D())
+	defer cancel()
+	f.doc, f.err = s.materialize(ctx, tableID)
+	if f.err != nil && !errors.Is(f.err, catalog.ErrNoSuchTable) {
+		s.m.materializeFails.Inc()
+	}
+	s.flights.mu.Lock()
+	delete(s.flights.running, tableID)
+	s.flights.mu.Unlock()
+	close(f.done)
+}
+
+// wait ends when no materialisation runs. Each is bounded by the request timeout.
+func (f *flights) wait() {
+	for {
+		var one *flight
+		f.mu.Lock()
+		for _, fl := range f.running {
+			one = fl
+			break
+		}
+		f.mu.Unlock()
+		if one == nil {
+			return
+		}
+		<-one.done
+	}
+}
+
+// materialize writes the metadata file of a table's newest version, if that has none yet.
+func (s *Service) materialize(ctx context.Context, tableID int64) (*document, error) {
+	st, err := s.store.LoadByID(ctx, tableID, sqlstore.Scope{AllSnapshots: true, FullLog: true, MetadataLog: maxMetadataLog})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.trimMetadataLog(st); err != nil {
+		return nil, err
+	}
+	d := &document{version: st.Version, full: compose(st)}
+	if d.refs, err = refsDocument(st, d.full); err != nil {
+		return nil, err
+	}
+	if st.MaterializedVersion == st.Version {
+		d.location = st.MaterializedLocation
+	} else if d.location, err = s.writeMetadata(ctx, st, d.full); err != nil {
+		return nil, err
+	}
+	s.exposed.put(tableID, int64(len(d.full)+len(d.refs)), d, func(have *document) bool { return have.version > d.version })
+	return d, nil
+}
+
+// maxMetadataLog bounds what a table may ask for by write.metadata.previous-versions-max.
+const maxMetadataLog = 1000
+
+func (s *Service) trimMetadataLog(st *sqlstore.State) error {
+	l, err := newLean(&sqlstore.State{Head: st.Head, Skeleton: st.Skeleton})
+	if err != nil {
+		return err
+	}
+	keep := s.cfg.MetadataLog
+	if v := l.meta.Properties()[propPrevious]; v != "" {
+		if n, err := strconv.Atoi(v); err == nil { // a value that is no number is the writer's slip, not a reason to stop serving
+			keep = min(max(n, 1), maxMetadataLog)
+		}
+	}
+	if n := len(st.MetadataFiles); n > keep {
+		st.MetadataFiles = st.MetadataFiles[n-keep:]
+	}
+	return nil
+}
+
+// refsDocument is the answer for snapshots=refs.
+func refsDocument(st *sqlstore.State, full []byte) ([]byte, error) {
+	keep := map[int64]bool{}
+	for _, r := range st.Refs {
+		keep[r.SnapshotID] = true
+	}
+	ids, err := statisticsSnapshots(st.Skeleton)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		keep[id] = true
+	}
+	some := *st
+	some.Snapshots = nil
+	for _, sn := range st.Snapshots {
+		if keep[sn.ID] {
+			some.Snapshots = append(some.Snapshots, sn)
+		}
+	}
+	if len(some.Snapshots) == len(st.Snapshots) {
+		return full, nil
+	}
+	return compose(&some), nil
+}
+
+// writeMetadata writes one metadata file under a name that nobody else chooses and records it. Where another
+// process was first for this version, its file is the one that counts, and this one stays unnamed.
+func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []byte) (string, error) {
+	l, err := newLean(&sqlstore.State{Head: st.Head, Skeleton: st.Skeleton})
+	if err != nil {
+		return "", err
+	}
+	dir, err := s.metadataDir(l.meta)
+	if err != nil {
+		return "", err
+	}
+	loc := fmt.Sprintf("%s/%05d-%s.metadata.json", dir, st.Version, uuid.New())
+	if _, err := s.wh.Put(ctx, keyOf(s.wh.URI, loc), bytes.NewReader(doc), objstore.IfAbsent); err != nil {
+		return "", storageError("write metadata file "+loc, err)
+	}
+	s.m.materialized.Inc()
+	s.m.materializedSize.Add(float64(len(doc)))
+	return s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+}
+
+// storageError gives an object store's error its place among the catalog's: storage that fails is
+// unavailable, what the storage refuses for good is invalid.
+func storageError(what string, err error) error {
+	switch {
+	case errors.Is(err, objstore.ErrNotFound), errors.Is(err, objstore.ErrBadKey), errors.Is(err, objstore.ErrOutsideRoot):
+		return fmt.Errorf("%w: %s: %w", catalog.ErrInvalid, what, err)
+	}
+	return fmt.Errorf("%w: %s: %w", catalog.ErrUnavailable, what, err)
+}
+
+// materializeLoop writes metadata files in an interval, so that a lost database loses seconds at most.
+func (s *Service) materializeLoop(ctx context.Context) {
+	defer s.done.Done()
+	tick := time.NewTicker(s.cfg.MaterializeInterval.D())
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := s.MaterializeAll(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		// There is no caller to return it to; it is counted, and said once until it has passed.
+		if err != nil && !failing {
+			s.log.Error("metadata files cannot be written; commits go on, readers of other engines wait", "error", err)
+		}
+		if err == nil && failing {
+			s.log.Info("metadata files are written again")
+		}
+		failing = err != nil
+	}
+}
+
+// MaterializeAll writes the metadata file of every table that has newer commits than its file, and joins the errors.
+func (s *Service) MaterializeAll(ctx context.Context) error {
+	ids, err := s.store.Unmaterialized(ctx)
+	if err != nil {
+		return fmt.Errorf("materialize: %w", err)
+	}
+	var errs []error
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, ctx.Err())...)
+		}
+		h, err := s.store.LoadByID(ctx, id, sqlstore.Scope{})
+		if err == nil {
+			_, err = s.expose(ctx, id, h.Version)
+		}
+		if err != nil && !errors.Is(err, catalog.ErrNoSuchTable) {
+			errs = append(errs, fmt.Errorf("materialize table %d: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the catalog. Labels are bounded: route is the name of an endpoint, code an HTTP status.
+type metrics struct {
+	requests         *prometheus.CounterVec
+	requestSeconds   *prometheus.HistogramVec
+	commitSeconds    prometheus.Histogram
+	commits          prometheus.Counter
+	conflicts        prometheus.Counter
+	stale            prometheus.Counter
+	materialized     prometheus.Counter
+	materializedSize prometheus.Counter
+	materializeFails prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_requests_total",
+			Help: "Requests by endpoint and HTTP status."}, []string{"route", "code"}),
+		requestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "firn_catalog_request_seconds",
+			Help: "Time to answer, by endpoint.", NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"route"}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "firn_catalog_commit_seconds",
+			Help: "Time of a commit until it was durable, without the metadata file.", NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+		commits: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_commits_total",
+			Help: "Commits that took effect."}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_conflicts_total",
+			Help: "Commits refused because a requirement did not hold."}),
+		stale: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_stale_retries_total",
+			Help: "Commits evaluated again because another process had moved the table."}),
+		materialized: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_materializations_total",
+			Help: "Metadata files written."}),
+		materializedSize: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_materialized_bytes_total",
+			Help: "Bytes of metadata files written."}),
+		materializeFails: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_materialization_failures_total",
+			Help: "Metadata files that could not be written."}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
+		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
+	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, db} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

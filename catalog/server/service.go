@@ -1,0 +1,285 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/objstore"
+)
+
+// lockStripes is how many locks the tables share. Commits of one process to one table queue here rather
+// than fail against each other in the database.
+const lockStripes = 256
+
+// maxNameBytes bounds one part of a name.
+const maxNameBytes = 1024
+
+// Service is the catalog inside the process. It implements catalog.Catalog; what it returns to Firn itself
+// is never materialised for it: Table.MetadataLocation is that of the newest file, perhaps of an older version.
+type Service struct {
+	store *sqlstore.Store
+	wh    objstore.Warehouse
+	cfg   Config
+	log   *slog.Logger
+	m     *metrics
+
+	locks   [lockStripes]chan struct{}
+	leans   *cache[*lean]
+	exposed *cache[*document]
+	flights flights
+
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+	closing  sync.Once
+	closeErr error
+}
+
+var _ catalog.Catalog = (*Service)(nil)
+
+// NewService serves the tables of store, whose files lie in warehouse. Close it before the store.
+func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config, logger *slog.Logger, reg prometheus.Registerer) (*Service, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	if _, err := splitLocation(warehouse.URI); err != nil {
+		return nil, fmt.Errorf("catalog: warehouse: %w", err)
+	}
+	warehouse.URI = strings.TrimRight(warehouse.URI, "/")
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(reg, store.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: metrics: %w", err)
+	}
+	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
+		leans: newCache[*lean](int64(cfg.CachedTables)), exposed: newCache[*document](int64(cfg.CachedMetadata)),
+		flights: flights{running: map[int64]*flight{}}}
+	for i := range s.locks {
+		s.locks[i] = make(chan struct{}, 1)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.done.Add(1)
+	go s.materializeLoop(ctx)
+	return s, nil
+}
+
+// Close ends the background work and materialises every table that has newer commits than its metadata file.
+func (s *Service) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		s.stop()
+		s.done.Wait()
+		s.closeErr = s.MaterializeAll(ctx)
+		s.flights.wait()
+	})
+	return s.closeErr
+}
+
+// lock takes the stripes in ascending order, so that two transactions cannot wait for each other.
+func (s *Service) lock(ctx context.Context, names []catalog.Identifier) (unlock func(), err error) {
+	var want [lockStripes]bool
+	for _, n := range names {
+		h := uint32(2166136261)
+		for _, part := range n {
+			for i := 0; i < len(part); i++ {
+				h = (h ^ uint32(part[i])) * 16777619
+			}
+			h = (h ^ 0xff) * 16777619
+		}
+		want[h%lockStripes] = true
+	}
+	var held []int
+	unlock = func() {
+		for _, i := range held {
+			<-s.locks[i]
+		}
+	}
+	for i, w := range want {
+		if !w {
+			continue
+		}
+		select {
+		case s.locks[i] <- struct{}{}:
+			held = append(held, i)
+		case <-ctx.Done():
+			unlock()
+			return nil, fmt.Errorf("%w: waiting for other commits to the table: %w", catalog.ErrUnavailable, ctx.Err())
+		}
+	}
+	return unlock, nil
+}
+
+// current returns a table's newest lean state.
+func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, error) {
+	if err := checkTableName(id); err != nil {
+		return nil, err
+	}
+	h, err := s.store.Head(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := s.leans.get(h.ID); ok && l.head.Version == h.Version {
+		if l.head.MaterializedVersion != h.MaterializedVersion {
+			fresh := *l
+			fresh.head = h
+			return &fresh, nil
+		}
+		return l, nil
+	}
+	st, err := s.store.Load(ctx, id, sqlstore.Scope{Also: statisticsSnapshots})
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLean(st)
+	if err != nil {
+		return nil, err
+	}
+	s.remember(l)
+	return l, nil
+}
+
+func (s *Service) remember(l *lean) {
+	s.leans.put(l.head.ID, 1, l, func(have *lean) bool { return have.head.Version > l.head.Version })
+}
+
+// LoadTable implements catalog.Catalog.
+func (s *Service) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
+	if how == catalog.LoadRefs {
+		l, err := s.current(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("load table: %w", err)
+		}
+		return l.table(id), nil
+	}
+	if err := checkTableName(id); err != nil {
+		return nil, fmt.Errorf("load table: %w", err)
+	}
+	st, err := s.store.Load(ctx, id, sqlstore.Scope{AllSnapshots: true, FullLog: true, MetadataLog: s.cfg.MetadataLog})
+	if err != nil {
+		return nil, fmt.Errorf("load table: %w", err)
+	}
+	l, err := newLean(st)
+	if err != nil {
+		return nil, fmt.Errorf("load table: %w", err)
+	}
+	return l.table(id), nil
+}
+
+func (l *lean) table(id catalog.Identifier) *catalog.Table {
+	return &catalog.Table{Identifier: append(catalog.Identifier{}, id...), Metadata: l.meta,
+		MetadataLocation: l.head.MaterializedLocation, Version: l.head.Version}
+}
+
+// TableExists gives ErrNoSuchTable when it does not.
+func (s *Service) TableExists(ctx context.Context, id catalog.Identifier) error {
+	if err := checkTableName(id); err != nil {
+		return err
+	}
+	_, err := s.store.Head(ctx, id)
+	return err
+}
+
+// maxStale bounds how often a commit is evaluated again because another process moved the table in between.
+const maxStale = 20
+
+// CommitTable implements catalog.Catalog.
+func (s *Service) CommitTable(ctx context.Context, c catalog.TableCommit) (*catalog.Table, error) {
+	after, err := s.commit(ctx, []catalog.TableCommit{c})
+	if err != nil {
+		return nil, fmt.Errorf("commit table: %w", err)
+	}
+	return after[0].table(c.Identifier), nil
+}
+
+// CommitTransaction implements catalog.Catalog.
+func (s *Service) CommitTransaction(ctx context.Context, commits []catalog.TableCommit) error {
+	if _, err := s.commit(ctx, commits); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]*lean, error) {
+	if len(commits) == 0 {
+		return nil, fmt.Errorf("%w: a transaction without tables", catalog.ErrInvalid)
+	}
+	start := time.Now()
+	names := make([]catalog.Identifier, len(commits))
+	seen := map[string]bool{}
+	for i, c := range commits {
+		if err := checkTableName(c.Identifier); err != nil {
+			return nil, err
+		}
+		names[i] = c.Identifier
+		key := strings.Join(c.Identifier, "\x1f")
+		if seen[key] {
+			return nil, fmt.Errorf("%w: table %s stands twice in the transaction", catalog.ErrInvalid, c.Identifier)
+		}
+		seen[key] = true
+	}
+	unlock, err := s.lock(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	for try := 0; ; try++ {
+		after, err := s.tryCommit(ctx, commits)
+		if err == nil {
+			s.m.commits.Add(float64(len(commits)))
+			s.m.commitSeconds.Observe(time.Since(start).Seconds())
+			return after, nil
+		}
+		if errors.Is(err, catalog.ErrConflict) {
+			s.m.conflicts.Inc()
+		}
+		if !errors.Is(err, sqlstore.ErrStale) {
+			return nil, err
+		}
+		s.m.stale.Inc()
+		if try == maxStale {
+			return nil, fmt.Errorf("%w: the table moved %d times during the commit: %w", catalog.ErrUnavailable, try+1, err)
+		}
+	}
+}
+
+func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit) ([]*lean, error) {
+	changes, after := make([]sqlstore.Change, len(commits)), make([]*lean, len(commits))
+	for i, c := range commits {
+		base, err := s.current(ctx, c.Identifier)
+		switch {
+		case err == nil:
+			changes[i], after[i], err = s.applyTo(ctx, base, c)
+		case errors.Is(err, catalog.ErrNoSuchTable) && creates(c.Requirements):
+			changes[i], after[i], err = s.applyCreate(ctx, c)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("table %s: %w", c.Identifier, err)
+		}
+	}
+	heads, err := s.store.Commit(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range heads {
+		after[i].head = h
+		s.remember(after[i])
+	}
+	return after, nil
+}
+
+// checkLocation checks that loc is in the warehouse.
+func (s *Service) checkLocation(loc string) error {
+	_, err := cleanLocation(s.wh.URI, loc)
+	return err
+}
