@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -25,6 +26,7 @@ var (
 	ErrInvalid     = errors.New("invalid catalog request")
 	ErrDenied      = errors.New("access denied by the catalog") // 401, 403
 	ErrUnsupported = errors.New("not supported by this catalog")
+	ErrNoHistory   = errors.New("the catalog has no history of that time")
 )
 
 // Identifier names a table or a namespace: its parts from the outermost namespace inwards.
@@ -94,4 +96,19 @@ type Catalog interface {
 	CommitTransaction(ctx context.Context, commits []TableCommit) error
 	// DropTable removes the table; purge also deletes its files.
 	DropTable(ctx context.Context, id Identifier, purge bool) error
+}
+
+// HistoryEntry is what one commit left for time travel.
+type HistoryEntry struct {
+	Version    int64     // of the table in the catalog
+	At         time.Time // when the catalog committed it, to the millisecond
+	SnapshotID int64     // main's head after it; perhaps expired since
+	Offsets    string    // the summary's firn.offsets; empty when the snapshot carried none
+}
+
+// Historian is what a catalog that keeps the commit history can do besides. Firn's own server and client do.
+type Historian interface {
+	// HistoryAt returns the newest commit at or before at; ErrNoHistory when there is none,
+	// ErrUnsupported when the catalog keeps no history.
+	HistoryAt(ctx context.Context, id Identifier, at time.Time) (HistoryEntry, error)
 }

@@ -2,13 +2,23 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"time"
 
+	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/units"
 )
 
 // Config tunes the catalog.
 type Config struct {
+	// Listen is the address to serve on; default 127.0.0.1:8181. One that others can reach needs a token or AllowAnonymous.
+	Listen string `yaml:"listen"`
+	// AllowAnonymous lets everybody who reaches Listen read and change every table; default off.
+	AllowAnonymous bool `yaml:"allow_anonymous"`
+	// Store is the database: sqlite:///abs/path, a plain path, or sqlite::memory: for tests.
+	Store string `yaml:"store"`
+	// SQLite tunes a store of that kind.
+	SQLite sqlstore.Options `yaml:"sqlite"`
 	// MaterializeInterval is how often tables with new commits get a metadata file without being asked for; default 10s.
 	MaterializeInterval units.Duration `yaml:"materialize_interval"`
 	// MetadataLog is how many earlier metadata files a new one names, unless the table sets
@@ -45,6 +55,9 @@ type S3Properties struct {
 
 // WithDefaults fills unset fields.
 func (c Config) WithDefaults() Config {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8181"
+	}
 	if c.MaterializeInterval == 0 {
 		c.MaterializeInterval = units.Duration(10 * time.Second)
 	}
@@ -74,7 +87,15 @@ func (c Config) WithDefaults() Config {
 
 // Validate names the first value that cannot be used.
 func (c Config) Validate() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
+	}
+	ip := net.ParseIP(host)
+	local := host == "localhost" || ip != nil && ip.IsLoopback()
 	switch {
+	case !local && !c.AllowAnonymous && c.Token.Reveal() == "":
+		return fmt.Errorf("listen: %s can be reached from outside and no token is set: set token, listen on 127.0.0.1, or say allow_anonymous: true", c.Listen)
 	case c.MaterializeInterval.D() < 100*time.Millisecond:
 		return fmt.Errorf("materialize_interval: %s is shorter than 100ms", c.MaterializeInterval.D())
 	case c.MetadataLog < 1 || c.MetadataLog > 1000:

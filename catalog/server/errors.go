@@ -32,6 +32,8 @@ func status(err error) (int, string) {
 		return http.StatusNotFound, wire.TypeNoSuchTable
 	case errors.Is(err, catalog.ErrNoSuchNamespace):
 		return http.StatusNotFound, wire.TypeNoSuchNamespace
+	case errors.Is(err, catalog.ErrNoHistory):
+		return http.StatusNotFound, wire.TypeNoHistory
 	case errors.Is(err, catalog.ErrExists):
 		return http.StatusConflict, wire.TypeAlreadyExists
 	case errors.Is(err, catalog.ErrNotEmpty):

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/firnlake/firn/catalog"
 )
@@ -72,4 +73,24 @@ func (s *Store) ListHistory(ctx context.Context, id catalog.Identifier, limit in
 			})
 	})
 	return out, err
+}
+
+// HistoryAt returns the newest row of a table's commit history that was committed at or before atMS;
+// catalog.ErrNoHistory when there is none. The clock of the host may step back, so it is the newest
+// version, not the newest time, that counts.
+func (s *Store) HistoryAt(ctx context.Context, id catalog.Identifier, atMS int64) (row HistoryRow, err error) {
+	err = s.read(ctx, "history of table "+id.String(), func(t *tx) error {
+		h, err := t.head(id)
+		if err != nil {
+			return err
+		}
+		err = t.row(`SELECT version, at_ms, snapshot_id, coalesce(offsets, '') FROM history
+			WHERE table_id = ? AND at_ms <= ? ORDER BY version DESC LIMIT 1`, []any{h.ID, atMS},
+			&row.Version, &row.AtMS, &row.SnapshotID, &row.Offsets)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("%w: table %s at %s", catalog.ErrNoHistory, id, time.UnixMilli(atMS).UTC().Format(time.RFC3339Nano))
+		}
+		return err
+	})
+	return row, err
 }

@@ -31,7 +31,7 @@ type Store struct {
 	now    func() time.Time
 }
 
-// Open opens, and when it is new creates, the database that dsn names: sqlite:///abs/path, or
+// Open opens, and when it is new creates, the database that dsn names: sqlite:///abs/path, a plain path, or
 // sqlite::memory: for one that ends with the store. The schema is brought up to date.
 func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	o = o.WithDefaults()
@@ -73,8 +73,15 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 
 func parseDSN(dsn string) (string, error) {
 	rest, ok := strings.CutPrefix(dsn, "sqlite:")
+	if !ok && dsn != "" && !strings.Contains(dsn, "://") {
+		path, err := filepath.Abs(dsn)
+		if err != nil {
+			return "", fmt.Errorf("catalog store %q: %w", dsn, err)
+		}
+		return path, nil
+	}
 	if !ok {
-		return "", fmt.Errorf("catalog store %q: only sqlite:///abs/path and sqlite::memory: are known", redact(dsn))
+		return "", fmt.Errorf("catalog store %q: only sqlite:///abs/path, a path and sqlite::memory: are known", redact(dsn))
 	}
 	if rest == ":memory:" {
 		return "", nil

@@ -38,6 +38,7 @@ const (
 	TypeUnavailable     = "ServiceUnavailableException"
 	TypeInternal        = "InternalServerError"
 	TypeNoSuchEndpoint  = "NoSuchEndpointException"
+	TypeNoHistory       = "NoHistoryException" // Firn's own
 )
 
 // ErrorModel is the body of every answer that is not a success.
@@ -179,3 +180,11 @@ func EncodeNamespace(ns catalog.Identifier) string { return EncodeSegment(string
 
 // DecodeNamespace splits an unescaped namespace into its parts.
 func DecodeNamespace(s string) catalog.Identifier { return strings.Split(s, Separator) }
+
+// History is Firn's own answer to "what was committed by then".
+type History struct {
+	Version    int64  `json:"version"`
+	AtMS       int64  `json:"at-ms"`
+	SnapshotID int64  `json:"snapshot-id"`
+	Offsets    string `json:"offsets,omitempty"`
+}

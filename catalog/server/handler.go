@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
+)
+
+// handler speaks the REST protocol over a Service.
+type handler struct {
+	s      *Service
+	listed []string // the endpoints as /v1/config names them
+}
+
+// request is one call: the names in its path, decoded.
+type request struct {
+	*http.Request
+	ns    catalog.Identifier
+	table string
+	out   http.ResponseWriter
+}
+
+func (r *request) id() catalog.Identifier {
+	return append(append(make(catalog.Identifier, 0, len(r.ns)+1), r.ns...), r.table)
+}
+
+func (r *request) lean() bool { return r.Header.Get(wire.LeanHeader) == "1" }
+
+// reply is a success: 204 when body is nil.
+type reply struct {
+	status int
+	body   any
+}
+
+// endpoint is one row of the protocol. In path, "{ns}" and "{t}" stand for a name.
+type endpoint struct {
+	name, method, path string
+	listed             bool // named in the answer to /v1/config
+	serve              func(*handler, *request) (reply, error)
+}
+
+// endpoints is what is served. A HEAD stands for itself: it must not run what a GET runs.
+var endpoints = []endpoint{
+	{"config", "GET", "/v1/config", false, (*handler).config},
+	{"list_namespaces", "GET", "/v1/namespaces", true, (*handler).listNamespaces},
+	{"create_namespace", "POST", "/v1/namespaces", true, (*handler).createNamespace},
+	{"load_namespace", "GET", "/v1/namespaces/{ns}", true, (*handler).loadNamespace},
+	{"namespace_exists", "HEAD", "/v1/namespaces/{ns}", true, (*handler).namespaceExists},
+	{"drop_namespace", "DELETE", "/v1/namespaces/{ns}", true, (*handler).dropNamespace},
+	{"update_namespace", "POST", "/v1/namespaces/{ns}/properties", true, (*handler).updateNamespace},
+	{"list_tables", "GET", "/v1/namespaces/{ns}/tables", true, (*handler).listTables},
+	{"create_table", "POST", "/v1/namespaces/{ns}/tables", true, (*handler).createTable},
+	{"register_table", "POST", "/v1/namespaces/{ns}/register", true, (*handler).registerTable},
+	{"load_table", "GET", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).loadTable},
+	{"table_exists", "HEAD", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).tableExists},
+	{"commit_table", "POST", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).commitTable},
+	{"drop_table", "DELETE", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).dropTable},
+	{"report_metrics", "POST", "/v1/namespaces/{ns}/tables/{t}/metrics", true, (*handler).reportMetrics},
+	{"rename_table", "POST", "/v1/tables/rename", true, (*handler).renameTable},
+	{"commit_transaction", "POST", "/v1/transactions/commit", true, (*handler).commitTransaction},
+	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", false, (*handler).history},
+}
+
+// NewHandler serves s. Requests that a browser sends from another origin are refused.
+func NewHandler(s *Service) http.Handler {
+	h := &handler{s: s}
+	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}")
+	for _, e := range endpoints {
+		if e.listed {
+			h.listed = append(h.listed, e.method+" "+path.Replace(e.path))
+		}
+	}
+	return http.NewCrossOriginProtection().Handler(h)
+}
+
+// ServeHTTP matches the escaped path, so that a name may hold a slash, and answers.
+func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(hr.Context(), h.s.cfg.RequestTimeout.D())
+	defer cancel()
+	r := &request{Request: hr.WithContext(ctx), out: w}
+	route, code := "none", 0
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			h.s.log.Error("a catalog request failed by a fault of the program", "route", route, "panic", p)
+			code = h.fail(r, fmt.Errorf("internal fault: %v", p))
+		}
+		h.s.m.requests.WithLabelValues(route, strconv.Itoa(code)).Inc()
+		h.s.m.requestSeconds.WithLabelValues(route).Observe(time.Since(start).Seconds())
+	}()
+	e, err := match(r)
+	if err == nil {
+		route = e.name
+		err = h.authenticate(r)
+	}
+	if err != nil {
+		code = h.fail(r, err)
+		return
+	}
+	rep, err := e.serve(h, r)
+	if err != nil {
+		code = h.fail(r, err)
+		return
+	}
+	code = h.answer(r, rep)
+}
+
+// match finds the endpoint of a request and decodes the names in its path.
+func match(r *request) (endpoint, error) {
+	path := strings.TrimSuffix(r.URL.EscapedPath(), "/")
+	segments := strings.Split(path, "/")
+	known := false
+	for _, e := range endpoints {
+		pattern := strings.Split(e.path, "/")
+		if len(pattern) != len(segments) {
+			continue
+		}
+		ns, table, ok := "", "", true
+		for i, p := range pattern {
+			switch p {
+			case "{ns}":
+				ns = segments[i]
+			case "{t}":
+				table = segments[i]
+			default:
+				ok = ok && p == segments[i]
+			}
+		}
+		if !ok {
+			continue
+		}
+		known = true
+		if e.method != r.Method {
+			continue
+		}
+		return e, r.names(ns, table)
+	}
+	if known {
+		return endpoint{}, fmt.Errorf("%w: %s is not served under %s", catalog.ErrUnsupported, r.Method, path)
+	}
+	return endpoint{}, fmt.Errorf("%w: %s %s", errNoEndpoint, r.Method, path)
+}
+
+func (r *request) names(ns, table string) error {
+	if ns != "" {
+		d, err := wire.DecodeSegment(ns)
+		if err != nil {
+			return fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+		}
+		r.ns = wire.DecodeNamespace(d)
+	}
+	if table != "" {
+		d, err := wire.DecodeSegment(table)
+		if err != nil {
+			return fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+		}
+		r.table = d
+	}
+	return nil
+}
+
+func (h *handler) authenticate(r *request) error {
+	want := h.s.cfg.Token.Reveal()
+	if want == "" {
+		return nil
+	}
+	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(got)), []byte(want)) != 1 {
+		return fmt.Errorf("%w: send the header Authorization: Bearer with the catalog's token", errToken)
+	}
+	return nil
+}
+
+// decode reads a JSON body. The decoders of Iceberg's types are not trusted with foreign bytes: a panic is a bad request.
+func (h *handler) decode(r *request, into any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: the body cannot be decoded: %v", catalog.ErrInvalid, p)
+		}
+	}()
+	body, err := h.read(r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%w: body: %w", catalog.ErrInvalid, err)
+	}
+	return nil
+}
+
+func (h *handler) read(r *request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(r.out, r.Body, int64(h.s.cfg.MaxBody)))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, fmt.Errorf("%w: more than %d bytes; raise max_body or commit less at once", errTooLarge, large.Limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: body: %w", catalog.ErrInvalid, err)
+	}
+	return body, nil
+}
+
+// fail answers with the protocol's error model and returns the status.
+func (h *handler) fail(r *request, err error) int {
+	code, typ := status(err)
+	if code >= 500 {
+		h.s.log.Warn("catalog request failed", "method", r.Method, "path", r.URL.EscapedPath(), "status", code, "error", err)
+	}
+	var m wire.ErrorModel
+	m.Error.Message, m.Error.Type, m.Error.Code = err.Error(), typ, code
+	if code == http.StatusServiceUnavailable {
+		r.out.Header().Set("Retry-After", "1")
+	}
+	if code == http.StatusUnauthorized {
+		r.out.Header().Set("WWW-Authenticate", `Bearer realm="firn catalog"`)
+	}
+	return h.answer(r, reply{code, m})
+}
+
+// answer writes a reply; a HEAD has no body.
+func (h *handler) answer(r *request, rep reply) int {
+	if rep.body == nil || r.Method == http.MethodHead {
+		if rep.status == http.StatusOK {
+			rep.status = http.StatusNoContent
+		}
+		r.out.WriteHeader(rep.status)
+		return rep.status
+	}
+	body, err := json.Marshal(rep.body)
+	if err != nil {
+		h.s.log.Error("an answer cannot be encoded", "error", err)
+		http.Error(r.out, `{"error":{"message":"the answer cannot be encoded","type":"InternalServerError","code":500}}`, http.StatusInternalServerError)
+		return http.StatusInternalServerError
+	}
+	r.out.Header().Set("Content-Type", "application/json")
+	r.out.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	r.out.WriteHeader(rep.status)
+	_, _ = r.out.Write(body) // a client that has gone learns nothing more
+	return rep.status
+}
+
+func ok(body any) reply { return reply{http.StatusOK, body} }

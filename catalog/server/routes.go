@@ -1,0 +1,312 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/catalog/sqlstore"
+)
+
+func (h *handler) config(*request) (reply, error) {
+	return ok(wire.Config{Defaults: h.s.cfg.S3.clientProperties(), Overrides: map[string]string{}, Endpoints: h.listed}), nil
+}
+
+// page reads pageToken and pageSize. A client that sends no token gets everything, as the protocol asks.
+func (h *handler) page(r *request) (sqlstore.Page, error) {
+	q := r.URL.Query()
+	if !q.Has("pageToken") {
+		return sqlstore.Page{}, nil
+	}
+	p := sqlstore.Page{Limit: h.s.cfg.MaxPage}
+	if v := q.Get("pageSize"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			return p, fmt.Errorf("%w: pageSize %q is not a positive number", catalog.ErrInvalid, v)
+		}
+		p.Limit = min(n, p.Limit)
+	}
+	after, err := base64.RawURLEncoding.DecodeString(q.Get("pageToken"))
+	if err != nil {
+		return p, fmt.Errorf("%w: pageToken is none that this catalog gave", catalog.ErrInvalid)
+	}
+	p.After = string(after)
+	return p, nil
+}
+
+func nextPage(ids []catalog.Identifier, more bool) *string {
+	if !more || len(ids) == 0 {
+		return nil
+	}
+	t := base64.RawURLEncoding.EncodeToString([]byte(ids[len(ids)-1].Name()))
+	return &t
+}
+
+func (h *handler) listNamespaces(r *request) (reply, error) {
+	page, err := h.page(r)
+	if err != nil {
+		return reply{}, err
+	}
+	var parent catalog.Identifier
+	if p := r.URL.Query().Get("parent"); p != "" {
+		parent = wire.DecodeNamespace(p)
+	}
+	ids, more, err := h.s.listNamespaces(r.Context(), parent, page)
+	if err != nil {
+		return reply{}, err
+	}
+	out := wire.Namespaces{Namespaces: make([][]string, len(ids)), Next: nextPage(ids, more)}
+	for i, id := range ids {
+		out.Namespaces[i] = id
+	}
+	return ok(out), nil
+}
+
+func (h *handler) createNamespace(r *request) (reply, error) {
+	var body wire.Namespace
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	if body.Properties == nil {
+		body.Properties = map[string]string{}
+	}
+	return ok(body), h.s.CreateNamespace(r.Context(), body.Namespace, body.Properties)
+}
+
+func (h *handler) loadNamespace(r *request) (reply, error) {
+	props, err := h.s.LoadNamespace(r.Context(), r.ns)
+	return ok(wire.Namespace{Namespace: r.ns, Properties: props}), err
+}
+
+func (h *handler) namespaceExists(r *request) (reply, error) {
+	_, err := h.s.LoadNamespace(r.Context(), r.ns)
+	return reply{http.StatusNoContent, nil}, err
+}
+
+func (h *handler) dropNamespace(r *request) (reply, error) {
+	return reply{http.StatusNoContent, nil}, h.s.DropNamespace(r.Context(), r.ns)
+}
+
+func (h *handler) updateNamespace(r *request) (reply, error) {
+	var body wire.UpdateProperties
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	c, err := h.s.UpdateNamespace(r.Context(), r.ns, body.Removals, body.Updates)
+	list := func(s []string) []string { return append([]string{}, s...) } // never null in JSON
+	return ok(wire.UpdatedProperties{Updated: list(c.Updated), Removed: list(c.Removed), Missing: list(c.Missing)}), err
+}
+
+func (h *handler) listTables(r *request) (reply, error) {
+	page, err := h.page(r)
+	if err != nil {
+		return reply{}, err
+	}
+	ids, more, err := h.s.listTables(r.Context(), r.ns, page)
+	if err != nil {
+		return reply{}, err
+	}
+	out := wire.Tables{Identifiers: make([]wire.TableIdentifier, len(ids)), Next: nextPage(ids, more)}
+	for i, id := range ids {
+		out.Identifiers[i] = wire.NewTableIdentifier(id)
+	}
+	return ok(out), nil
+}
+
+func (h *handler) createTable(r *request) (reply, error) {
+	var body wire.CreateTable
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	r.table = body.Name
+	req := catalog.CreateTable{Schema: body.Schema, Location: body.Location, Properties: body.Properties}
+	if body.Partition != nil {
+		req.Partition = &body.Partition.PartitionSpec
+	}
+	if body.WriteOrder != nil {
+		req.SortOrder = &body.WriteOrder.SortOrder
+	}
+	if body.Stage {
+		m, err := h.s.StageTable(r.Context(), r.id(), req)
+		if err != nil {
+			return reply{}, err
+		}
+		return h.loaded(m, nil)
+	}
+	l, err := h.s.create(r.Context(), r.id(), req)
+	if err != nil {
+		return reply{}, fmt.Errorf("create table %s: %w", r.id(), err)
+	}
+	return h.table(r, l, true)
+}
+
+func (h *handler) registerTable(r *request) (reply, error) {
+	var body wire.RegisterTable
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	r.table = body.Name
+	if body.Overwrite {
+		return reply{}, fmt.Errorf("register table %s: %w: overwrite; drop the table first", r.id(), catalog.ErrUnsupported)
+	}
+	l, err := h.s.register(r.Context(), r.id(), body.MetadataLocation)
+	if err != nil {
+		return reply{}, fmt.Errorf("register table %s: %w", r.id(), err)
+	}
+	return h.table(r, l, true)
+}
+
+// loaded answers with metadata in the library's form. location is nil for a table that is only staged.
+func (h *handler) loaded(m table.Metadata, location *string) (reply, error) {
+	doc, err := json.Marshal(m)
+	if err != nil {
+		return reply{}, fmt.Errorf("encode metadata: %w", err)
+	}
+	return ok(wire.LoadTable{MetadataLocation: location, Metadata: doc, Config: h.s.cfg.S3.clientProperties()}), nil
+}
+
+// table answers with a table's state: lean to Firn itself, from a metadata file to everybody else.
+func (h *handler) table(r *request, l *lean, config bool) (reply, error) {
+	var out wire.LoadTable
+	if config {
+		out.Config = h.s.cfg.S3.clientProperties()
+	}
+	if r.lean() {
+		st, err := l.state()
+		if err != nil {
+			return reply{}, err
+		}
+		if loc := l.head.MaterializedLocation; loc != "" {
+			out.MetadataLocation = &loc
+		}
+		out.Metadata = compose(st)
+		r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(l.head.Version, 10))
+		return ok(out), nil
+	}
+	d, err := h.s.expose(r.Context(), l.head.ID, l.head.Version)
+	if err != nil {
+		return reply{}, err
+	}
+	out.MetadataLocation, out.Metadata = &d.location, d.full
+	if r.URL.Query().Get("snapshots") == "refs" {
+		out.Metadata = d.refs
+	}
+	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(d.version, 10))
+	return ok(out), nil
+}
+
+func (h *handler) loadTable(r *request) (reply, error) {
+	switch r.URL.Query().Get("snapshots") {
+	case "", "all", "refs":
+	default:
+		return reply{}, fmt.Errorf("%w: snapshots=%q: use all or refs", catalog.ErrInvalid, r.URL.Query().Get("snapshots"))
+	}
+	if r.lean() && r.URL.Query().Get("snapshots") == "all" {
+		return h.loadAll(r)
+	}
+	l, err := h.s.current(r.Context(), r.id())
+	if err != nil {
+		return reply{}, fmt.Errorf("load table: %w", err)
+	}
+	return h.table(r, l, true)
+}
+
+// loadAll is Firn's own load of every snapshot: it needs no metadata file.
+func (h *handler) loadAll(r *request) (reply, error) {
+	if err := checkTableName(r.id()); err != nil {
+		return reply{}, fmt.Errorf("load table: %w", err)
+	}
+	st, err := h.s.store.Load(r.Context(), r.id(), sqlstore.Scope{AllSnapshots: true, FullLog: true, MetadataLog: h.s.cfg.MetadataLog})
+	if err != nil {
+		return reply{}, fmt.Errorf("load table: %w", err)
+	}
+	out := wire.LoadTable{Metadata: compose(st), Config: h.s.cfg.S3.clientProperties()}
+	if st.MaterializedLocation != "" {
+		out.MetadataLocation = &st.MaterializedLocation
+	}
+	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(st.Version, 10))
+	return ok(out), nil
+}
+
+func (h *handler) tableExists(r *request) (reply, error) {
+	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
+}
+
+func (h *handler) commitTable(r *request) (reply, error) {
+	var body wire.CommitTable
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	if body.Identifier != nil && body.Identifier.ID().String() != r.id().String() {
+		return reply{}, fmt.Errorf("%w: the path names table %s, the body %s", catalog.ErrInvalid, r.id(), body.Identifier.ID())
+	}
+	after, err := h.s.commit(r.Context(), []catalog.TableCommit{{Identifier: r.id(), Requirements: body.Requirements, Updates: body.Updates}})
+	if err != nil {
+		return reply{}, fmt.Errorf("commit table: %w", err)
+	}
+	rep, err := h.table(r, after[0], false)
+	if err != nil {
+		// It is committed, and the answer cannot say so: the client must find out, not take it for refused.
+		return reply{}, fmt.Errorf("commit table %s: %w: it is committed, but its metadata file is not written: %w", r.id(), catalog.ErrUnknownOutcome, err)
+	}
+	return rep, nil
+}
+
+func (h *handler) commitTransaction(r *request) (reply, error) {
+	var body wire.CommitTransaction
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	commits := make([]catalog.TableCommit, len(body.Changes))
+	for i, c := range body.Changes {
+		if c.Identifier == nil {
+			return reply{}, fmt.Errorf("%w: table-changes[%d] has no identifier", catalog.ErrInvalid, i)
+		}
+		commits[i] = catalog.TableCommit{Identifier: c.Identifier.ID(), Requirements: c.Requirements, Updates: c.Updates}
+	}
+	return reply{http.StatusNoContent, nil}, h.s.CommitTransaction(r.Context(), commits)
+}
+
+func (h *handler) dropTable(r *request) (reply, error) {
+	purge, err := strconv.ParseBool(r.URL.Query().Get("purgeRequested"))
+	if err != nil && r.URL.Query().Has("purgeRequested") {
+		return reply{}, fmt.Errorf("%w: purgeRequested=%q is neither true nor false", catalog.ErrInvalid, r.URL.Query().Get("purgeRequested"))
+	}
+	return reply{http.StatusNoContent, nil}, h.s.DropTable(r.Context(), r.id(), purge)
+}
+
+func (h *handler) renameTable(r *request) (reply, error) {
+	var body wire.Rename
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	return reply{http.StatusNoContent, nil}, h.s.RenameTable(r.Context(), body.Source.ID(), body.Destination.ID())
+}
+
+// reportMetrics takes what engines say about their scans and keeps nothing of it.
+func (h *handler) reportMetrics(r *request) (reply, error) {
+	body, err := h.read(r)
+	if err != nil {
+		return reply{}, err
+	}
+	if !json.Valid(body) {
+		return reply{}, fmt.Errorf("%w: the report is not JSON", catalog.ErrInvalid)
+	}
+	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
+}
+
+func (h *handler) history(r *request) (reply, error) {
+	ms, err := strconv.ParseInt(r.URL.Query().Get("at"), 10, 64)
+	if err != nil {
+		return reply{}, fmt.Errorf("%w: at=%q is not a time in milliseconds since 1970", catalog.ErrInvalid, r.URL.Query().Get("at"))
+	}
+	e, err := h.s.HistoryAt(r.Context(), r.id(), time.UnixMilli(ms))
+	return ok(wire.History{Version: e.Version, AtMS: e.At.UnixMilli(), SnapshotID: e.SnapshotID, Offsets: e.Offsets}), err
+}

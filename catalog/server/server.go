@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/objstore"
+)
+
+// Server is a catalog with its database: Service for the process itself, Handler for everybody else.
+type Server struct {
+	store   *sqlstore.Store
+	service *Service
+	handler http.Handler
+}
+
+// New opens the database that cfg.Store names and serves its tables, whose files lie in warehouse.
+func New(ctx context.Context, cfg Config, warehouse *objstore.Warehouse, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	if warehouse == nil || warehouse.Store == nil {
+		return nil, errors.New("catalog: no warehouse is given")
+	}
+	store, err := sqlstore.Open(ctx, cfg.Store, cfg.SQLite)
+	if err != nil {
+		return nil, err
+	}
+	service, err := NewService(store, *warehouse, cfg, log, reg)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &Server{store: store, service: service, handler: NewHandler(service)}, nil
+}
+
+// Handler speaks the Iceberg REST protocol under /v1/.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Service is the catalog for the process itself, without HTTP.
+func (s *Server) Service() catalog.Catalog { return s.service }
+
+// Close writes the metadata files that are due and closes the database. Stop the HTTP server before.
+func (s *Server) Close(ctx context.Context) error {
+	return errors.Join(s.service.Close(ctx), s.store.Close())
+}
