@@ -13,8 +13,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxFileBytes bounds a configuration file.
-const maxFileBytes = 1 << 20
+// maxFileBytes bounds a configuration file; some broken files cost the parser the square of their length.
+const maxFileBytes = 256 << 10
 
 // Prefix starts every environment variable that overrides a key.
 const Prefix = "FIRN_"
@@ -114,7 +114,7 @@ func parse(src *source, data []byte) (node ast.Node, fault *Error) {
 		}
 	}()
 	if line, column := tooDeep(data); line > 0 {
-		return nil, &Error{File: src.name, Line: line, Column: column, Msg: fmt.Sprintf("brackets are nested more than %d deep", maxDepth)}
+		return nil, &Error{File: src.name, Line: line, Column: column, Msg: fmt.Sprintf("lists or blocks are nested more than %d deep", maxDepth)}
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
@@ -147,21 +147,26 @@ func parse(src *source, data []byte) (node ast.Node, fault *Error) {
 	return node, nil
 }
 
-// tooDeep finds brackets nested deeper than any configuration: the parser recurses on them. Brackets inside quotes
-// count too, which no sensible file notices.
+// tooDeep finds brackets, or lists within lists on one line, nested deeper than any configuration: the parser recurses
+// on them. Those inside quotes count too, which no sensible file notices.
 func tooDeep(data []byte) (line, column int) {
-	depth, line := 0, 1
-	for _, c := range data {
+	depth, markers, line := 0, 0, 1
+	for i, c := range data {
 		column++
 		switch c {
 		case '\n':
-			line, column = line+1, 0
+			line, column, markers = line+1, 0, 0
 		case '[', '{':
-			if depth++; depth > maxDepth {
-				return line, column
-			}
+			depth++
 		case ']', '}':
 			depth = max(depth-1, 0)
+		case '-', '?':
+			if i+1 < len(data) && (data[i+1] == ' ' || data[i+1] == '\t') {
+				markers++
+			}
+		}
+		if depth > maxDepth || markers > maxDepth {
+			return line, column
 		}
 	}
 	return 0, 0
