@@ -24,8 +24,9 @@ func MaxRSS() int64 {
 		return 0
 	}
 	// ru_maxrss counts bytes on Darwin and kilobytes everywhere else.
+	n := int64(ru.Maxrss) //nolint:unconvert // the field is an int32 on 32-bit systems
 	if runtime.GOOS == "darwin" {
-		return int64(ru.Maxrss)
+		return n
 	}
-	return int64(ru.Maxrss) * 1024
+	return n * 1024
 }

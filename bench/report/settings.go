@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // Settings stand beside every figure: a figure without its machine and commit cannot be compared.
@@ -63,12 +65,14 @@ func commit() string {
 		}
 	}
 	if revision == "" {
-		out, err := exec.Command("git", "rev-parse", "HEAD").Output()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD").Output()
 		if err != nil {
 			return "unknown"
 		}
 		revision = strings.TrimSpace(string(out))
-		changed, err := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output()
+		changed, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no").Output()
 		dirty = err == nil && len(changed) > 0
 	}
 	revision = revision[:min(len(revision), 12)]

@@ -147,10 +147,11 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := log.String() + string(j) + string(y)
+	digits := fmt.Sprintf("%d", []byte(canary[:4]))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
 		all += fmt.Sprintf(verb, s) + fmt.Sprintf(verb, struct{ S Secret }{s}) + fmt.Sprintf(verb, &s)
 	}
-	if strings.Contains(all, canary) || strings.Contains(all, fmt.Sprintf("%x", canary)) || strings.Contains(all, fmt.Sprint([]byte(canary))[1:10]) {
+	if strings.Contains(all, canary) || strings.Contains(all, fmt.Sprintf("%x", canary)) || strings.Contains(all, strings.Trim(digits, "[]")) {
 		t.Fatalf("the secret shows in\n%s", all)
 	}
 	if !strings.Contains(all, redacted) {
