@@ -1,0 +1,362 @@
+package decode
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// layout is how a column's values lie in memory (Arrow columnar format, physical layouts).
+type layout uint8
+
+const (
+	layoutFixed  layout = iota // width bytes a value
+	layoutBits                 // booleans
+	layoutBytes                // int32 offsets and data
+	layoutStruct               // children of the same length
+	layoutList                 // int32 offsets into one child
+	layoutMap                  // int32 offsets into a key and a value child
+	layoutNulls                // a column that the contract does not know: null in every row
+)
+
+// minColumnCap is the smallest capacity in values that a column starts with.
+const minColumnCap = 64
+
+// column is an Arrow column being built. Its buffers leave with array(); it starts over with new ones.
+type column struct {
+	dt     arrow.DataType
+	layout layout
+	width  int // bytes of a fixed value
+	alloc  memory.Allocator
+
+	n, cap int // values, and values that data (fixed, bits) or offs have room for
+	nulls  int
+	bits   []byte // validity, made at the first null
+	data   []byte // fixed values, bits, or the bytes of layoutBytes
+	offs   []int32
+	end    int // bytes used of data (layoutBytes)
+	kids   []*column
+
+	bitsBuf, dataBuf, offsBuf *memory.Buffer
+	lastBytes                 int // bytes of data in the last batch, the first guess for the next
+}
+
+// reserve makes room for n values in all.
+func (c *column) reserve(n int) {
+	if n > c.cap {
+		c.growTo(n)
+	}
+	if c.layout == layoutStruct {
+		for _, k := range c.kids {
+			k.reserve(n)
+		}
+	}
+}
+
+//go:noinline
+func (c *column) growTo(n int) {
+	c.cap = max(n, 2*c.cap, minColumnCap)
+	switch c.layout {
+	case layoutFixed:
+		c.dataBuf, c.data = grow(c.alloc, c.dataBuf, c.cap*c.width)
+	case layoutBits:
+		c.dataBuf, c.data = grow(c.alloc, c.dataBuf, (c.cap+7)/8)
+	case layoutBytes, layoutList, layoutMap:
+		first := c.offsBuf == nil
+		var raw []byte
+		c.offsBuf, raw = grow(c.alloc, c.offsBuf, (c.cap+1)*4)
+		c.offs = unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(raw))), len(raw)/4)
+		if first {
+			c.offs[0] = 0
+		}
+		if c.layout == layoutBytes && c.dataBuf == nil && c.lastBytes > 0 {
+			c.growData(c.lastBytes + c.lastBytes/8)
+		}
+	}
+	if c.bits != nil {
+		c.bitsBuf, c.bits = grow(c.alloc, c.bitsBuf, (c.cap+7)/8)
+	}
+}
+
+// grow returns the buffer with room for size bytes, what it held kept, and all of its bytes.
+func grow(alloc memory.Allocator, b *memory.Buffer, size int) (*memory.Buffer, []byte) {
+	if b == nil {
+		b = memory.NewResizableBuffer(alloc)
+	}
+	b.ResizeNoShrink(size)
+	return b, b.Buf()
+}
+
+// growData makes room for size bytes in all.
+//
+//go:noinline
+func (c *column) growData(size int) {
+	c.dataBuf, c.data = grow(c.alloc, c.dataBuf, max(size, 2*len(c.data), 1024))
+}
+
+// valid marks value n (the next one) as present; every append calls it last.
+func (c *column) valid() {
+	if c.bits != nil {
+		c.bits[c.n>>3] |= 1 << (c.n & 7)
+	}
+	c.n++
+}
+
+// null appends a null, also to the children of a struct.
+func (c *column) null() {
+	if c.layout == layoutNulls {
+		c.n++
+		return
+	}
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	if c.bits == nil {
+		c.bitsBuf, c.bits = grow(c.alloc, nil, (c.cap+7)/8)
+		for i := range c.bits {
+			c.bits[i] = 0xff
+		}
+	}
+	c.bits[c.n>>3] &^= 1 << (c.n & 7)
+	c.nulls++
+	switch c.layout {
+	case layoutFixed:
+		clear(c.data[c.n*c.width : (c.n+1)*c.width])
+	case layoutBits:
+		c.data[c.n>>3] &^= 1 << (c.n & 7)
+	case layoutBytes, layoutList, layoutMap:
+		c.offs[c.n+1] = c.offs[c.n]
+	case layoutStruct:
+		for _, k := range c.kids {
+			k.null()
+		}
+	}
+	c.n++
+}
+
+func (c *column) appendInt64(v int64) {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	binary.LittleEndian.PutUint64(c.data[c.n*8:], uint64(v))
+	c.valid()
+}
+
+func (c *column) appendInt32(v int32) {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	binary.LittleEndian.PutUint32(c.data[c.n*4:], uint32(v))
+	c.valid()
+}
+
+func (c *column) appendDec(v dec128) {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	binary.LittleEndian.PutUint64(c.data[c.n*16:], v.lo)
+	binary.LittleEndian.PutUint64(c.data[c.n*16+8:], uint64(v.hi))
+	c.valid()
+}
+
+func (c *column) appendBool(v bool) {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	if c.data[c.n>>3] &^= 1 << (c.n & 7); v {
+		c.data[c.n>>3] |= 1 << (c.n & 7)
+	}
+	c.valid()
+}
+
+// room returns at least n writable bytes after the data of layoutBytes; endBytes says how many of them are a value.
+func (c *column) room(n int) []byte {
+	if len(c.data)-c.end < n {
+		c.growData(c.end + n)
+	}
+	return c.data[c.end:]
+}
+
+func (c *column) endBytes(n int) {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	c.end += n
+	c.offs[c.n+1] = int32(c.end)
+	c.valid()
+}
+
+func (c *column) appendBytes(v []byte) {
+	copy(c.room(len(v)), v)
+	c.endBytes(len(v))
+}
+
+// endList closes the list or map value that holds the child's values since the last one.
+func (c *column) endList() {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	c.offs[c.n+1] = int32(c.kids[0].n)
+	c.valid()
+}
+
+// truncate takes back every value from the n-th on.
+func (c *column) truncate(n int) {
+	if c.n <= n {
+		return
+	}
+	if c.bits != nil {
+		for i := n; i < c.n; i++ {
+			if c.bits[i>>3]&(1<<(i&7)) == 0 {
+				c.nulls--
+				c.bits[i>>3] |= 1 << (i & 7)
+			}
+		}
+	}
+	c.n = n
+	switch c.layout {
+	case layoutBytes:
+		c.end = int(c.offs[n])
+	case layoutStruct:
+		c.truncateKids(n)
+	case layoutList, layoutMap:
+		c.truncateKids(int(c.offs[n]))
+	}
+}
+
+func (c *column) truncateKids(n int) {
+	for _, k := range c.kids {
+		k.truncate(n)
+	}
+}
+
+// rollback takes back what a failed record left behind, in a column whose records end at n: values of the column, and
+// those of children that were not closed into a value yet.
+func (c *column) rollback(n int) {
+	c.truncate(n)
+	switch c.layout {
+	case layoutStruct:
+		for _, k := range c.kids {
+			k.rollback(n)
+		}
+	case layoutList, layoutMap:
+		at := 0
+		if c.offs != nil {
+			at = int(c.offs[n])
+		}
+		for _, k := range c.kids {
+			k.rollback(at)
+		}
+	case layoutBytes:
+		if c.offs != nil {
+			c.end = int(c.offs[n])
+		}
+	}
+}
+
+// array hands the column over as n values and leaves it empty. The caller releases the data.
+func (c *column) array(n int) (arrow.ArrayData, error) {
+	if c.layout == layoutNulls {
+		c.n = 0
+		a := array.MakeArrayOfNull(c.alloc, c.dt, n)
+		defer a.Release()
+		a.Data().Retain()
+		return a.Data(), nil
+	}
+	if c.n != n {
+		return nil, fmt.Errorf("column of type %s has %d values for %d rows; this is a fault of the decoder, please report it", c.dt, c.n, n)
+	}
+	c.reserve(n) // an empty column still has an offsets buffer
+	if c.offs == nil && (c.layout == layoutBytes || c.layout == layoutList || c.layout == layoutMap) {
+		c.growTo(1)
+	}
+	if c.layout == layoutBytes && c.dataBuf == nil {
+		c.growData(1)
+	}
+	var kids []arrow.ArrayData
+	defer func() {
+		for _, k := range kids {
+			k.Release()
+		}
+		c.reset()
+	}()
+	kids, err := c.children()
+	if err != nil {
+		return nil, err
+	}
+	return array.NewData(c.dt, n, c.buffers(), kids, c.nulls, 0), nil
+}
+
+func (c *column) buffers() []*memory.Buffer {
+	var bits *memory.Buffer
+	if c.nulls > 0 {
+		bits = c.bitsBuf
+		bits.ResizeNoShrink((c.n + 7) / 8)
+	}
+	switch c.layout {
+	case layoutFixed:
+		return []*memory.Buffer{bits, sized(c.dataBuf, c.n*c.width)}
+	case layoutBits:
+		return []*memory.Buffer{bits, sized(c.dataBuf, (c.n+7)/8)}
+	case layoutBytes:
+		c.lastBytes = c.end
+		return []*memory.Buffer{bits, sized(c.offsBuf, (c.n+1)*4), sized(c.dataBuf, c.end)}
+	case layoutList, layoutMap:
+		return []*memory.Buffer{bits, sized(c.offsBuf, (c.n+1)*4)}
+	default:
+		return []*memory.Buffer{bits}
+	}
+}
+
+func sized(b *memory.Buffer, n int) *memory.Buffer {
+	if b != nil {
+		b.ResizeNoShrink(n)
+	}
+	return b
+}
+
+func (c *column) children() ([]arrow.ArrayData, error) {
+	var out []arrow.ArrayData
+	n := c.n
+	if c.layout == layoutList || c.layout == layoutMap {
+		n = int(c.offs[c.n])
+	}
+	for _, k := range c.kids {
+		d, err := k.array(n)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, d)
+	}
+	if c.layout == layoutMap {
+		entries := array.NewData(c.dt.(*arrow.MapType).Elem(), n, []*memory.Buffer{nil}, out, 0, 0)
+		for _, d := range out {
+			d.Release()
+		}
+		out = []arrow.ArrayData{entries}
+	}
+	return out, nil
+}
+
+// reset gives up the column's own references and starts it over.
+func (c *column) reset() {
+	for _, b := range []*memory.Buffer{c.bitsBuf, c.dataBuf, c.offsBuf} {
+		if b != nil {
+			b.Release()
+		}
+	}
+	c.bitsBuf, c.dataBuf, c.offsBuf, c.bits, c.data, c.offs = nil, nil, nil, nil, nil, nil
+	c.n, c.cap, c.nulls, c.end = 0, 0, 0, 0
+}
+
+// drop forgets all values, children included.
+func (c *column) drop() {
+	for _, k := range c.kids {
+		k.drop()
+	}
+	c.reset()
+}

@@ -1,0 +1,220 @@
+package decode
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/internal/ledger"
+)
+
+// ErrContract reports a contract file that cannot be used; the error names the place in the file.
+var ErrContract = errors.New("contract cannot be used")
+
+// defaultEventTime is the path that is taken as event time when the contract has a timestamp there.
+const defaultEventTime = "metadata.event_timestamp"
+
+// Contract is what one topic's events look like: a supported subset of JSON Schema draft 2020-12. Immutable.
+type Contract struct {
+	// Name says where the contract came from, for messages.
+	Name string
+	// EventTime is the dotted path of the event-time column; empty when there is none.
+	EventTime string
+
+	root *valueType
+}
+
+// kind is how a value is read and stored.
+type kind uint8
+
+const (
+	kindString kind = iota + 1
+	kindInt
+	kindLong
+	kindDouble
+	kindBool
+	kindTimestamp // text, RFC 3339
+	kindEpoch     // integer since 1970, stored as timestamptz
+	kindDate
+	kindTime
+	kindUUID
+	kindDecimal
+	kindBinary
+	kindStruct
+	kindList
+	kindMap
+)
+
+var kindNames = map[kind]string{
+	kindString: "string", kindInt: "int", kindLong: "long", kindDouble: "double", kindBool: "boolean",
+	kindTimestamp: "timestamptz", kindEpoch: "timestamptz", kindDate: "date", kindTime: "time", kindUUID: "uuid",
+	kindDecimal: "decimal", kindBinary: "binary", kindStruct: "struct", kindList: "list", kindMap: "map",
+}
+
+// jsonKind is what the value is called in JSON, for messages.
+func (t *valueType) jsonKind() string {
+	switch t.kind {
+	case kindInt, kindLong, kindEpoch:
+		return "integer"
+	case kindDouble:
+		return "number"
+	case kindDecimal:
+		if t.text {
+			return "string"
+		}
+		return "number"
+	case kindBool:
+		return "boolean"
+	case kindStruct, kindMap:
+		return "object"
+	case kindList:
+		return "array"
+	}
+	return "string"
+}
+
+// valueType is one schema object of the contract.
+type valueType struct {
+	kind      kind
+	pointer   string // JSON pointer in the contract file
+	doc       string
+	nullable  bool
+	text      bool  // a decimal that is written as a JSON string
+	epochUnit int64 // microseconds per unit of kindEpoch, or 0
+	precision int
+	scale     int
+	fields    []field // of kindStruct, in the contract's order
+	closed    bool    // kindStruct with additionalProperties: false
+	elem      *valueType
+	checks    *checks
+}
+
+type field struct {
+	name     string
+	required bool
+	typ      *valueType
+}
+
+// checks are the limits that a value must keep beside its type; each is nil or zero when the contract has none.
+type checks struct {
+	strings          []string
+	ints             []int64
+	doubles          []float64
+	bools            []bool
+	minInt, maxInt   *int64
+	minNum, maxNum   *float64
+	minDec, maxDec   *dec128
+	minLen, maxLen   int // code points; maxLen < 0 means none
+	pattern          *regexp.Regexp
+	hasLen, hasEnum  bool
+	enumAllowsNull   bool
+	enumDescription  string
+	rangeDescription string
+}
+
+// IcebergSchema returns the schema of a table for these events: the contract's fields, all optional, then the ledger
+// columns. Field ids are fresh, in depth-first order from 1 on; the catalog may give others.
+func (c *Contract) IcebergSchema() *iceberg.Schema {
+	var ids idSource
+	fields := icebergFields(c.root.fields, &ids)
+	fields = append(fields, ledgerFields(&ids)...)
+	return iceberg.NewSchema(0, fields...)
+}
+
+// ledgerFields are the columns that every table of firn's ends with.
+func ledgerFields(ids *idSource) []iceberg.NestedField {
+	return []iceberg.NestedField{
+		{ID: ids.next(), Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32, Doc: "Kafka partition that the row came from"},
+		{ID: ids.next(), Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64, Doc: "Kafka offset of the row within its partition"},
+		{ID: ids.next(), Name: ledger.ColTimestamp, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "timestamp of the Kafka record"},
+		{ID: ids.next(), Name: ledger.ColIngestedAt, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "when the row was decoded"},
+	}
+}
+
+type idSource int
+
+func (s *idSource) next() int { *s++; return int(*s) }
+
+// icebergFields numbers the fields of one struct first and those inside them afterwards, as Iceberg does for new tables.
+func icebergFields(fields []field, ids *idSource) []iceberg.NestedField {
+	out := make([]iceberg.NestedField, len(fields))
+	for i, f := range fields {
+		out[i] = iceberg.NestedField{ID: ids.next(), Name: f.name, Doc: f.typ.doc}
+	}
+	for i, f := range fields {
+		out[i].Type = icebergType(f.typ, ids)
+	}
+	return out
+}
+
+func icebergType(t *valueType, ids *idSource) iceberg.Type {
+	switch t.kind {
+	case kindString:
+		return iceberg.PrimitiveTypes.String
+	case kindInt:
+		return iceberg.PrimitiveTypes.Int32
+	case kindLong:
+		return iceberg.PrimitiveTypes.Int64
+	case kindDouble:
+		return iceberg.PrimitiveTypes.Float64
+	case kindBool:
+		return iceberg.PrimitiveTypes.Bool
+	case kindTimestamp, kindEpoch:
+		return iceberg.PrimitiveTypes.TimestampTz
+	case kindDate:
+		return iceberg.PrimitiveTypes.Date
+	case kindTime:
+		return iceberg.PrimitiveTypes.Time
+	case kindUUID:
+		return iceberg.PrimitiveTypes.UUID
+	case kindDecimal:
+		return iceberg.DecimalTypeOf(t.precision, t.scale)
+	case kindBinary:
+		return iceberg.PrimitiveTypes.Binary
+	case kindList:
+		id := ids.next()
+		return &iceberg.ListType{ElementID: id, Element: icebergType(t.elem, ids)}
+	case kindMap:
+		keyID, valueID := ids.next(), ids.next()
+		return &iceberg.MapType{KeyID: keyID, KeyType: iceberg.PrimitiveTypes.String, ValueID: valueID, ValueType: icebergType(t.elem, ids)}
+	default:
+		return &iceberg.StructType{FieldList: icebergFields(t.fields, ids)}
+	}
+}
+
+// find returns the type at a dotted path of struct fields; nil when there is none.
+func (c *Contract) find(path string) *valueType {
+	t := c.root
+	for _, name := range strings.Split(path, ".") {
+		if t.kind != kindStruct {
+			return nil
+		}
+		var next *valueType
+		for _, f := range t.fields {
+			if f.name == name {
+				next = f.typ
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		t = next
+	}
+	return t
+}
+
+func (c *Contract) checkEventTime(path string) error {
+	t := c.find(path)
+	if t == nil {
+		return fmt.Errorf("%w: event time %q is not a field of %s: name a date-time field by its dotted path, such as %s",
+			ErrContract, path, c.Name, defaultEventTime)
+	}
+	if t.kind != kindTimestamp && t.kind != kindEpoch {
+		return fmt.Errorf("%w: event time %q in %s is a %s: it must be a string with format date-time or an integer with format epoch-ms",
+			ErrContract, path, c.Name, kindNames[t.kind])
+	}
+	return nil
+}

@@ -1,0 +1,409 @@
+package decode
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/firnlake/firn/internal/ledger"
+)
+
+// Keywords that describe and never decide; they are read over.
+var annotations = []string{"$schema", "$id", "$comment", "$anchor", "$vocabulary", "title", "description", "default", "examples",
+	"deprecated", "readOnly", "writeOnly", "contentMediaType"}
+
+// Keywords that mean something here, by the kind of type that they belong to.
+var (
+	commonKeywords = []string{"type", "enum", "const", "format", "$defs", "definitions", "$ref"}
+	stringKeywords = []string{"minLength", "maxLength", "pattern", "contentEncoding"}
+	numberKeywords = []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+	objectKeywords = []string{"properties", "required", "additionalProperties"}
+	arrayKeywords  = []string{"items"}
+	decimalExtras  = []string{"x-precision", "x-scale"}
+)
+
+var typeNames = []string{"string", "integer", "number", "boolean", "object", "array", "null"}
+
+// Formats by JSON type. Formats of JSON Schema that only annotate a string are kept as strings.
+var (
+	stringFormats     = []string{"date-time", "date", "time", "uuid", "decimal", "byte", "binary"}
+	integerFormats    = []string{"int32", "int64", "epoch-ms", "epoch-s", "epoch-us"}
+	numberFormats     = []string{"double", "decimal"}
+	annotationFormats = []string{"email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri", "uri-reference", "iri",
+		"iri-reference", "uri-template", "json-pointer", "relative-json-pointer", "regex", "duration", "password"}
+)
+
+// LoadContract reads a contract. Errors wrap ErrContract and name the JSON pointer and the nearest thing that works.
+func LoadContract(raw []byte, name string) (*Contract, error) {
+	doc, err := parseTree(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is not a JSON document: %w", ErrContract, name, err)
+	}
+	p := contractParser{doc: doc}
+	root, err := p.schema(doc, "", 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s%w", ErrContract, name, err)
+	}
+	c := &Contract{Name: name, root: root}
+	if err := c.checkRoot(); err != nil {
+		return nil, err
+	}
+	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
+		c.EventTime = defaultEventTime
+	}
+	return c, nil
+}
+
+func (c *Contract) checkRoot() error {
+	if c.root.kind != kindStruct {
+		return fmt.Errorf("%w: %s is a %s at its top: it must be an object with properties, one per column", ErrContract, c.Name, kindNames[c.root.kind])
+	}
+	if c.root.nullable {
+		return fmt.Errorf(`%w: %s#/type allows null for the whole event: write "type": "object"`, ErrContract, c.Name)
+	}
+	for _, f := range c.root.fields {
+		for _, l := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt} {
+			if strings.EqualFold(f.name, l) {
+				return fmt.Errorf("%w: %s#/properties/%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, escapePointer(f.name))
+			}
+		}
+	}
+	return nil
+}
+
+// contractParser turns the document into value types.
+type contractParser struct{ doc *tree }
+
+// problem is an error at a pointer, printed as "#/properties/x: …" after the contract's name.
+type problem struct{ pointer, text string }
+
+func (e *problem) Error() string { return "#" + e.pointer + ": " + e.text }
+
+func problemf(pointer, format string, args ...any) error {
+	return &problem{pointer, fmt.Sprintf(format, args...)}
+}
+
+func (p *contractParser) schema(t *tree, at string, depth int) (*valueType, error) {
+	if depth > maxContractDepth {
+		return nil, problemf(at, "schemas nest deeper than %d (does a $ref refer to itself?); write the levels out", maxContractDepth)
+	}
+	if !t.isObj {
+		return nil, problemf(at, "a schema is an object such as {\"type\":\"string\"}, this is %s", t.describe())
+	}
+	if ref := t.get("$ref"); ref != nil {
+		return p.ref(t, ref, at, depth)
+	}
+	name, nullable, err := p.typeOf(t, at)
+	if err != nil {
+		return nil, err
+	}
+	v := &valueType{pointer: at, nullable: nullable}
+	v.doc, _ = t.get("description").str()
+	switch name {
+	case "string":
+		err = p.stringType(t, v, at)
+	case "integer":
+		err = p.integerType(t, v, at)
+	case "number":
+		err = p.numberType(t, v, at)
+	case "boolean":
+		v.kind = kindBool
+		err = p.knownKeywords(t, at, "a boolean")
+	case "array":
+		err = p.arrayType(t, v, at, depth)
+	default:
+		err = p.objectType(t, v, at, depth)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, p.limits(t, v, at)
+}
+
+// ref follows a reference inside the document, the only kind there is: a contract is one file.
+func (p *contractParser) ref(t, ref *tree, at string, depth int) (*valueType, error) {
+	target, ok := ref.str()
+	if !ok || !(strings.HasPrefix(target, "#/$defs/") || strings.HasPrefix(target, "#/definitions/")) {
+		return nil, problemf(at+"/$ref", "only references inside the file work: \"#/$defs/name\"")
+	}
+	for _, k := range t.keys {
+		if k != "$ref" && k != "$defs" && k != "definitions" && !slices.Contains(annotations, k) {
+			return nil, problemf(at+"/"+escapePointer(k), "nothing but a description may stand beside $ref; move it into %s", target)
+		}
+	}
+	def := p.doc
+	for _, token := range strings.Split(target[2:], "/") {
+		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+		next := def.get(token)
+		if next == nil {
+			hint := ""
+			if def.isObj {
+				if n := nearest(token, def.keys); n != "" {
+					hint = fmt.Sprintf("; did you mean %q?", n)
+				}
+			}
+			return nil, problemf(at+"/$ref", "%q is not there: no %q%s", target, token, hint)
+		}
+		def = next
+	}
+	v, err := p.schema(def, target[1:], depth+1)
+	if err != nil {
+		return nil, err
+	}
+	if doc, ok := t.get("description").str(); ok {
+		v.doc = doc
+	}
+	return v, nil
+}
+
+// typeOf reads "type": a name, or a name and "null".
+func (p *contractParser) typeOf(t *tree, at string) (name string, nullable bool, err error) {
+	ty := t.get("type")
+	if ty == nil {
+		if t.get("properties") != nil {
+			return "object", false, nil
+		}
+		return "", false, problemf(at, `"type" is missing: take one of %s`, strings.Join(typeNames[:6], ", "))
+	}
+	names := []*tree{ty}
+	if ty.isArr {
+		names = ty.vals
+	}
+	for i, n := range names {
+		s, ok := n.str()
+		if !ok || !slices.Contains(typeNames, s) {
+			hint := "take one of " + strings.Join(typeNames, ", ")
+			if near := nearest(s, typeNames); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			where := at + "/type"
+			if ty.isArr {
+				where += "/" + strconv.Itoa(i)
+			}
+			return "", false, problemf(where, "unknown type %q; %s", s, hint)
+		}
+		switch {
+		case s == "null":
+			nullable = true
+		case name == "":
+			name = s
+		case name == "number" && s == "integer" || name == "integer" && s == "number":
+			name = "number"
+		default:
+			return "", false, problemf(at+"/type", `a column has one type; %s and %s cannot share one. A type and "null" works: ["%s","null"]`, name, s, name)
+		}
+	}
+	if name == "" {
+		return "", false, problemf(at+"/type", `null alone gives no column; name a type beside it: ["string","null"]`)
+	}
+	return name, nullable, nil
+}
+
+// knownKeywords refuses what would silently not be checked.
+func (p *contractParser) knownKeywords(t *tree, at, what string, extra ...[]string) error {
+	allowed := slices.Concat(append(extra, commonKeywords)...)
+	for _, k := range t.keys {
+		if slices.Contains(allowed, k) || slices.Contains(annotations, k) || (strings.HasPrefix(k, "x-") && !slices.Contains(decimalExtras, k)) {
+			continue
+		}
+		hint := "supported here: " + strings.Join(allowed, ", ")
+		if n := nearest(k, allowed); n != "" {
+			hint = fmt.Sprintf("the nearest supported keyword is %q", n)
+		}
+		return problemf(at+"/"+escapePointer(k), "keyword %q is not supported for %s; %s", k, what, hint)
+	}
+	return nil
+}
+
+// format returns the schema's format when it is one of those that decide; it refuses unknown ones.
+func (p *contractParser) format(t *tree, at, typ string, deciding, ignored []string) (string, error) {
+	f := t.get("format")
+	if f == nil {
+		return "", nil
+	}
+	s, ok := f.str()
+	switch {
+	case ok && slices.Contains(deciding, s):
+		return s, nil
+	case ok && slices.Contains(ignored, s):
+		return "", nil
+	}
+	hint := "take one of " + strings.Join(deciding, ", ")
+	if n := nearest(s, deciding); n != "" {
+		hint = fmt.Sprintf("the nearest supported format is %q", n)
+	}
+	return "", problemf(at+"/format", "format %q is not supported for type %s; %s", s, typ, hint)
+}
+
+func (p *contractParser) stringType(t *tree, v *valueType, at string) error {
+	if err := p.knownKeywords(t, at, "a string", stringKeywords, decimalKeys(t)); err != nil {
+		return err
+	}
+	f, err := p.format(t, at, "string", stringFormats, annotationFormats)
+	if err != nil {
+		return err
+	}
+	if enc := t.get("contentEncoding"); enc != nil {
+		if s, _ := enc.str(); s != "base64" {
+			return problemf(at+"/contentEncoding", "only \"base64\" is supported")
+		}
+		f = "byte"
+	}
+	kinds := map[string]kind{"": kindString, "date-time": kindTimestamp, "date": kindDate, "time": kindTime, "uuid": kindUUID,
+		"decimal": kindDecimal, "byte": kindBinary, "binary": kindBinary}
+	v.kind = kinds[f]
+	if v.kind == kindDecimal {
+		v.text = true
+		return p.decimal(t, v, at)
+	}
+	return nil
+}
+
+func decimalKeys(t *tree) []string {
+	if s, _ := t.get("format").str(); s == "decimal" {
+		return decimalExtras
+	}
+	return nil
+}
+
+func (p *contractParser) integerType(t *tree, v *valueType, at string) error {
+	if err := p.knownKeywords(t, at, "an integer", numberKeywords); err != nil {
+		return err
+	}
+	f, err := p.format(t, at, "integer", integerFormats, nil)
+	switch f {
+	case "int32":
+		v.kind = kindInt
+	case "epoch-s":
+		v.kind, v.epochUnit = kindEpoch, 1_000_000
+	case "epoch-ms":
+		v.kind, v.epochUnit = kindEpoch, 1_000
+	case "epoch-us":
+		v.kind, v.epochUnit = kindEpoch, 1
+	default:
+		v.kind = kindLong
+	}
+	return err
+}
+
+func (p *contractParser) numberType(t *tree, v *valueType, at string) error {
+	if err := p.knownKeywords(t, at, "a number", numberKeywords, decimalKeys(t)); err != nil {
+		return err
+	}
+	f, err := p.format(t, at, "number", numberFormats, nil)
+	if err != nil {
+		return err
+	}
+	if v.kind = kindDouble; f == "decimal" {
+		v.kind = kindDecimal
+		return p.decimal(t, v, at)
+	}
+	return nil
+}
+
+func (p *contractParser) decimal(t *tree, v *valueType, at string) error {
+	read := func(key string, lo, hi int) (int, error) {
+		n := t.get(key)
+		if n == nil {
+			return 0, problemf(at, "a decimal needs %q (%d to %d)", key, lo, hi)
+		}
+		num, _ := n.scalar.(json.Number)
+		i, err := strconv.Atoi(num.String())
+		if err != nil || i < lo || i > hi {
+			return 0, problemf(at+"/"+key, "must be a whole number from %d to %d", lo, hi)
+		}
+		return i, nil
+	}
+	var err error
+	if v.precision, err = read("x-precision", 1, 38); err != nil {
+		return err
+	}
+	v.scale, err = read("x-scale", 0, v.precision)
+	return err
+}
+
+func (p *contractParser) arrayType(t *tree, v *valueType, at string, depth int) error {
+	v.kind = kindList
+	if err := p.knownKeywords(t, at, "an array", arrayKeywords); err != nil {
+		return err
+	}
+	items := t.get("items")
+	if items == nil {
+		return problemf(at, `an array needs "items": the schema of its elements`)
+	}
+	elem, err := p.schema(items, at+"/items", depth+1)
+	v.elem = elem
+	return err
+}
+
+func (p *contractParser) objectType(t *tree, v *valueType, at string, depth int) error {
+	if err := p.knownKeywords(t, at, "an object", objectKeywords); err != nil {
+		return err
+	}
+	props, extra := t.get("properties"), t.get("additionalProperties")
+	if extra != nil && extra.isObj {
+		if props != nil {
+			return problemf(at+"/additionalProperties", "an object has either properties (a struct) or a schema for all its values (a map), not both")
+		}
+		v.kind = kindMap
+		if t.get("required") != nil {
+			return problemf(at+"/required", "a map has no required keys; give the object properties instead")
+		}
+		elem, err := p.schema(extra, at+"/additionalProperties", depth+1)
+		v.elem = elem
+		return err
+	}
+	v.kind = kindStruct
+	if props == nil || !props.isObj || len(props.keys) == 0 {
+		return problemf(at, `an object needs "properties" (a struct) or a schema in "additionalProperties" (a map of strings to values)`)
+	}
+	if extra != nil {
+		open, ok := extra.scalar.(bool)
+		if !ok {
+			return problemf(at+"/additionalProperties", "must be a schema, true or false")
+		}
+		v.closed = !open
+	}
+	lower := map[string]string{}
+	for i, name := range props.keys {
+		here := at + "/properties/" + escapePointer(name)
+		if other, twice := lower[strings.ToLower(name)]; twice {
+			return problemf(here, "differs from %q in upper and lower case only, which SQL engines do not tell apart; rename one", other)
+		}
+		if name == "" || strings.Contains(name, "\x00") {
+			return problemf(here, "a column needs a name of at least one character and no NUL")
+		}
+		lower[strings.ToLower(name)] = name
+		ft, err := p.schema(props.vals[i], here, depth+1)
+		if err != nil {
+			return err
+		}
+		v.fields = append(v.fields, field{name: name, typ: ft})
+	}
+	return p.required(t, v, at)
+}
+
+func (p *contractParser) required(t *tree, v *valueType, at string) error {
+	req := t.get("required")
+	if req == nil {
+		return nil
+	}
+	if !req.isArr {
+		return problemf(at+"/required", "must be a list of property names, this is %s", req.describe())
+	}
+	for i, r := range req.vals {
+		name, _ := r.str()
+		idx := slices.IndexFunc(v.fields, func(f field) bool { return f.name == name })
+		if idx < 0 {
+			hint := ""
+			if n := nearest(name, t.get("properties").keys); n != "" {
+				hint = fmt.Sprintf("; did you mean %q?", n)
+			}
+			return problemf(at+"/required/"+strconv.Itoa(i), "%q is not among the properties%s", name, hint)
+		}
+		v.fields[idx].required = true
+	}
+	return nil
+}

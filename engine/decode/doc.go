@@ -1,0 +1,23 @@
+// Package decode turns the records of a Fetch into Arrow record batches of the table's schema and dead letters.
+//
+// A Contract (a JSON Schema file) says what an event looks like; NewJSON joins it with the table's current Iceberg
+// schema into a plan, and Decode walks each payload once: the next key is predicted from the order in which keys came
+// before and compared in place, values go straight into column buffers, and those buffers become Arrow arrays without
+// a copy. There is no row object, no map per event and, in steady state, no allocation per event.
+//
+// What is accepted: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
+//   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract
+//     does not name are ignored and counted, their names are not compared with each other;
+//   - a lone surrogate (\ud800) cannot be stored as UTF-8: dead letter (invalid_utf8) in a value or map key that is
+//     kept, of no account in an ignored field;
+//   - an integer may be written 3, 3.0 or 3e0; it never passes through floating point;
+//   - a double is what strconv.ParseFloat gives; beyond the range of a double is out_of_range;
+//   - a decimal must fit precision and scale exactly; nothing is rounded;
+//   - date-time is RFC 3339 with an offset, years 0000 to 9999, no leap second; digits below a microsecond are cut off;
+//   - null is for types that list "null"; a field that is absent and not required is null in the table;
+//   - a byte-order mark is not JSON.
+//
+// Invariants: a record gives one row or one dead letter, never both and never half a row; columns have equal lengths
+// at every record boundary; the batch handed out is never written again. The receiver of Decoded owns Rows and
+// releases it; buffers return to the allocator then. A decoder belongs to one goroutine; batches may be released in any.
+package decode
