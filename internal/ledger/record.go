@@ -1,0 +1,82 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// recordVersion is the version that Summary writes; ParseSummary reads up to it.
+const recordVersion = 1
+
+// ErrBadRecord reports firn keys in a summary that cannot be read: damage, or a newer Firn.
+var ErrBadRecord = errors.New("firn record cannot be read")
+
+// Summary returns the record as summary properties of a snapshot.
+func (r Record) Summary() (map[string]string, error) {
+	offsets, err := r.Offsets.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("firn record: %w", err)
+	}
+	ranges, err := offset.EncodeRanges(r.Ranges, r.Offsets)
+	if err != nil {
+		return nil, fmt.Errorf("firn record: %w", err)
+	}
+	last, err := offset.EncodeLastRows(r.LastRow, r.Offsets)
+	if err != nil {
+		return nil, fmt.Errorf("firn record: %w", err)
+	}
+	m := map[string]string{
+		KeyVersion: strconv.Itoa(recordVersion), KeyKind: string(r.Kind), KeyPipeline: r.Pipeline, KeyBatchID: r.BatchID,
+		KeyEpoch: strconv.FormatInt(r.Epoch, 10), KeyClusterID: r.ClusterID, KeyTopicID: r.TopicID,
+		KeyRange: ranges, KeyOffsets: offsets, KeyLastRow: last, KeyPrev: strconv.FormatInt(r.Prev, 10),
+	}
+	if !r.Watermark.IsZero() {
+		m[KeyWatermark] = r.Watermark.UTC().Format(time.RFC3339Nano)
+	}
+	if r.TraceID != "" {
+		m[KeyTraceID] = r.TraceID
+	}
+	return m, nil
+}
+
+// ParseSummary is the inverse of Summary; other properties are ignored. Without firn keys it gives ErrNoRecord.
+func ParseSummary(props map[string]string) (Record, error) {
+	v, ok := props[KeyVersion]
+	if !ok {
+		return Record{}, ErrNoRecord
+	}
+	bad := func(key string, err error) (Record, error) {
+		return Record{}, fmt.Errorf("%w: %s = %q: %w", ErrBadRecord, key, props[key], err)
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > recordVersion {
+		return bad(KeyVersion, fmt.Errorf("this firn reads version %d and older; upgrade it", recordVersion))
+	}
+	r := Record{Version: n, Kind: Kind(props[KeyKind]), Pipeline: props[KeyPipeline], BatchID: props[KeyBatchID],
+		ClusterID: props[KeyClusterID], TopicID: props[KeyTopicID], TraceID: props[KeyTraceID]}
+	if r.Epoch, err = strconv.ParseInt(props[KeyEpoch], 10, 64); err != nil {
+		return bad(KeyEpoch, err)
+	}
+	if r.Prev, err = strconv.ParseInt(props[KeyPrev], 10, 64); err != nil {
+		return bad(KeyPrev, err)
+	}
+	if r.Offsets, err = offset.DecodeVector(props[KeyOffsets]); err != nil {
+		return bad(KeyOffsets, err)
+	}
+	if r.Ranges, err = offset.DecodeRanges(props[KeyRange], r.Offsets); err != nil {
+		return bad(KeyRange, err)
+	}
+	if r.LastRow, err = offset.DecodeLastRows(props[KeyLastRow], r.Offsets); err != nil {
+		return bad(KeyLastRow, err)
+	}
+	if w := props[KeyWatermark]; w != "" {
+		if r.Watermark, err = time.Parse(time.RFC3339Nano, w); err != nil {
+			return bad(KeyWatermark, err)
+		}
+	}
+	return r, nil
+}
