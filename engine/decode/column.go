@@ -23,8 +23,13 @@ const (
 	layoutNulls                // a column that the contract does not know: null in every row
 )
 
-// minColumnCap is the smallest capacity in values that a column starts with.
-const minColumnCap = 64
+const (
+	// minColumnCap is the smallest capacity in values that a column starts with: 64 bytes of them, which is what Arrow
+	// pads buffers to. Small fetches are the rule at low rates, and their batches stay in the tail for seconds.
+	minColumnCap = 8
+	// minDataCap is the same in bytes for strings.
+	minDataCap = 64
+)
 
 // column is an Arrow column being built. Its buffers leave with array(); it starts over with new ones.
 type column struct {
@@ -42,17 +47,22 @@ type column struct {
 	kids   []*column
 
 	bitsBuf, dataBuf, offsBuf *memory.Buffer
-	lastBytes                 int // bytes of data in the last batch, the first guess for the next
+	perValue                  int // bytes of a value in the last batch, the first guess for the next
 }
 
-// reserve makes room for n values in all.
-func (c *column) reserve(n int) {
+// reserve makes room for n values in all, whose strings come from so many payload bytes.
+func (c *column) reserve(n, payload int) {
 	if n > c.cap {
 		c.growTo(n)
 	}
-	if c.layout == layoutStruct {
+	switch c.layout {
+	case layoutBytes:
+		if guess := c.perValue * n; guess > 0 && c.dataBuf == nil {
+			c.growData(min(guess+guess/8, payload))
+		}
+	case layoutStruct:
 		for _, k := range c.kids {
-			k.reserve(n)
+			k.reserve(n, payload)
 		}
 	}
 }
@@ -73,9 +83,6 @@ func (c *column) growTo(n int) {
 		if first {
 			c.offs[0] = 0
 		}
-		if c.layout == layoutBytes && c.dataBuf == nil && c.lastBytes > 0 {
-			c.growData(c.lastBytes + c.lastBytes/8)
-		}
 	}
 	if c.bits != nil {
 		c.bitsBuf, c.bits = grow(c.alloc, c.bitsBuf, (c.cap+7)/8)
@@ -95,7 +102,7 @@ func grow(alloc memory.Allocator, b *memory.Buffer, size int) (*memory.Buffer, [
 //
 //go:noinline
 func (c *column) growData(size int) {
-	c.dataBuf, c.data = grow(c.alloc, c.dataBuf, max(size, 2*len(c.data), 1024))
+	c.dataBuf, c.data = grow(c.alloc, c.dataBuf, max(size, 2*len(c.data), minDataCap))
 }
 
 // valid marks value n (the next one) as present; every append calls it last.
@@ -270,7 +277,7 @@ func (c *column) array(n int) (arrow.ArrayData, error) {
 	if c.n != n {
 		return nil, fmt.Errorf("column of type %s has %d values for %d rows; this is a fault of the decoder, please report it", c.dt, c.n, n)
 	}
-	c.reserve(n) // an empty column still has an offsets buffer
+	// An empty column still has an offsets buffer.
 	if c.offs == nil && (c.layout == layoutBytes || c.layout == layoutList || c.layout == layoutMap) {
 		c.growTo(1)
 	}
@@ -303,7 +310,7 @@ func (c *column) buffers() []*memory.Buffer {
 	case layoutBits:
 		return []*memory.Buffer{bits, sized(c.dataBuf, (c.n+7)/8)}
 	case layoutBytes:
-		c.lastBytes = c.end
+		c.perValue = (c.end + c.n - 1) / max(c.n, 1)
 		return []*memory.Buffer{bits, sized(c.offsBuf, (c.n+1)*4), sized(c.dataBuf, c.end)}
 	case layoutList, layoutMap:
 		return []*memory.Buffer{bits, sized(c.offsBuf, (c.n+1)*4)}

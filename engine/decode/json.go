@@ -147,7 +147,7 @@ func (d *JSON) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	if out.Bytes, err = checkFetch(f); err != nil {
 		return engine.Decoded{}, err
 	}
-	d.root.reserve(len(f.Records))
+	d.root.reserve(len(f.Records), int(out.Bytes))
 	d.records(f, &out)
 	out.TraceIDs = sampleTraceIDs(f.Records)
 	if d.root.n == 0 {

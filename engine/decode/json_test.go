@@ -299,3 +299,51 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Error("no event time")
 	}
 }
+
+// A batch holds hardly more memory than its values take, whatever the fetch's size: at low rates fetches are small, and
+// the tail keeps their batches for seconds.
+func TestBatchesAreAsLargeAsTheirRows(t *testing.T) {
+	d := decoderOf(t, demoContract(t), Options{})
+	for _, n := range []int{1, 5, 20, 300, 2000} {
+		payloads := make([]string, n)
+		for i := range payloads {
+			payloads[i] = event
+		}
+		for round := range 3 {
+			out := mustDecode(t, d, payloads...)
+			var buffers, size, room int
+			for _, c := range out.Rows.Columns() {
+				eachBuffer(c.Data(), func(b *memory.Buffer) { buffers++; size += b.Len(); room += b.Cap() })
+			}
+			out.Rows.Release()
+			if most := size + size/2 + buffers*64; room > most && round > 0 {
+				t.Errorf("%d events: %d buffers hold %d bytes for values of %d", n, buffers, room, size)
+			}
+		}
+	}
+}
+
+func eachBuffer(d arrow.ArrayData, f func(*memory.Buffer)) {
+	for _, b := range d.Buffers() {
+		if b != nil {
+			f(b)
+		}
+	}
+	for _, k := range d.Children() {
+		eachBuffer(k, f)
+	}
+}
+
+// One huge value must not make the decoder reserve as much for each record of the next stretch.
+func TestLargeValuesDoNotSizeTheNextBatch(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	d := decoderOf(t, oneField(t, `{"type":"string"}`), Options{Mem: mem})
+	out := mustDecode(t, d, `{"v":"`+strings.Repeat("x", 1<<20)+`"}`)
+	out.Rows.Release()
+	out = mustDecode(t, d, strings.Split(strings.Repeat("{}\n", 1000), "\n")[:1000]...)
+	defer out.Rows.Release()
+	if held := mem.CurrentAlloc(); held > 100_000 {
+		t.Errorf("%d bytes held for 1,000 empty events", held)
+	}
+}

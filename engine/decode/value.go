@@ -106,21 +106,14 @@ func typeOfByte(c byte) string {
 	return "number"
 }
 
-// copyLimit is up to how many remaining payload bytes a string is copied while its end is looked for; the column makes
-// room for all of them first.
-const copyLimit = 4096
-
 // str reads the string at p into a string column. The plain case is one loop that copies eight bytes at a time into
-// the column and looks for the end in the same word; escapes and non-ASCII go through text.
+// the column and looks for the end in the same word. It needs room for the rest of the payload; where the column has
+// less, and for escapes and what is not ASCII, the string is looked at first and copied then.
 func (d *JSON) str(v *valuePlan, b []byte, p int) int {
 	col := v.col
-	rest := d.size - p
-	if rest > copyLimit {
-		return d.strSlow(v, b, p)
-	}
 	dst := col.data[min(col.end, len(col.data)):]
-	if len(dst) < rest+8 {
-		dst = col.room(rest + 8)
+	if len(dst) < d.size-p+8 {
+		return d.strSlow(v, b, p)
 	}
 	q := p + 1
 	n := 0

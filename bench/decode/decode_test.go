@@ -1,0 +1,46 @@
+package decode
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// A small run: the contestants agree and each figure is printed.
+func TestMainPrintsEachDecoder(t *testing.T) {
+	var out bytes.Buffer
+	if err := Main(context.Background(), []string{"-json", "-events", "500", "-batch", "100", "-seconds", "0.01"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for line := range strings.Lines(out.String()) {
+		var m struct {
+			Metric string  `json:"metric"`
+			Value  float64 `json:"value"`
+		}
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		seen[m.Metric]++
+	}
+	if seen["mb_per_cpu_second"] != 3 || seen["allocs_per_event"] != 3 || seen["firn_over_peer"] != 2 {
+		t.Errorf("metrics: %v", seen)
+	}
+}
+
+func TestMainRefusesNonsense(t *testing.T) {
+	for _, args := range [][]string{{"-runs", "1"}, {"-events", "0"}, {"-batch", "-1"}, {"-seconds", "0"}, {"-nope"}} {
+		if err := Main(context.Background(), args, &bytes.Buffer{}); err == nil {
+			t.Errorf("%v was taken", args)
+		}
+	}
+}
+
+func TestEventsAreOfTheDemosSize(t *testing.T) {
+	in := newInput(1, 10_000, 1000)
+	if avg := in.bytes / int64(in.events); avg < 310 || avg > 326 {
+		t.Errorf("%d bytes on average, 318 is what the figures say", avg)
+	}
+}

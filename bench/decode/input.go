@@ -1,0 +1,58 @@
+package decode
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/firnlake/firn/engine"
+)
+
+// input is the log that every contestant decodes.
+type input struct {
+	fetches []*engine.Fetch
+	events  int
+	bytes   int64
+}
+
+var (
+	pages     = []string{"/home", "/search?q=winter+boots", "/product/8812", "/cart", "/checkout", "/account/orders", "/blog/snow-to-ice"}
+	referrers = []string{"google", "bing", "newsletter", "direct", "partner-site"}
+	kinds     = []string{"page_view", "page_view", "page_view", "click", "click", "purchase", "signup"}
+	sources   = []string{"web-frontend", "ios-app", "android-app"}
+)
+
+func newInput(seed int64, events, batch int) *input {
+	rnd := rand.New(rand.NewPCG(uint64(seed), 0x6669726e))
+	in := &input{events: events}
+	at := time.Date(2026, 6, 4, 11, 1, 23, 0, time.UTC)
+	for from := 0; from < events; from += batch {
+		n := min(batch, events-from)
+		f := &engine.Fetch{Start: int64(from), End: int64(from + n), LeaderEpoch: 1}
+		for i := range n {
+			at = at.Add(time.Duration(rnd.IntN(1_000_000)))
+			value := newEvent(rnd, at)
+			in.bytes += int64(len(value))
+			f.Records = append(f.Records, engine.Record{Offset: int64(from + i), TimestampMs: at.UnixMilli(), Value: value})
+		}
+		in.fetches = append(in.fetches, f)
+	}
+	return in
+}
+
+// newEvent writes an event of the demo's contract as most JSON libraries write it; 318 bytes on average.
+func newEvent(rnd *rand.Rand, at time.Time) []byte {
+	kind := pick(rnd, kinds)
+	amount := "0"
+	if kind == "purchase" {
+		amount = strconv.FormatFloat(float64(rnd.IntN(30_000))/100, 'f', -1, 64)
+	}
+	return fmt.Appendf(nil, `{"schema_version":3,"event_id":"%016x","event_type":"%s","key":{"user_id":"u%d","session_id":"s%d"},`+
+		`"payload":{"page":"%s","referrer":"%s","currency":"USD","amount":%s},`+
+		`"metadata":{"event_timestamp":"%s","trace_id":"%016x","source":"%s"}}`,
+		rnd.Uint64(), kind, rnd.IntN(100_000), rnd.IntN(1_000_000), pick(rnd, pages), pick(rnd, referrers), amount,
+		at.Format("2006-01-02T15:04:05.000Z07:00"), rnd.Uint64(), pick(rnd, sources))
+}
+
+func pick(rnd *rand.Rand, list []string) string { return list[rnd.IntN(len(list))] }
