@@ -18,7 +18,7 @@ const (
 // above it may come from a borrow. With bit 1 flipped, quote (0x22) and the controls (0x00-0x1f) are exactly what is
 // below 0x21, so one subtraction finds both.
 func special(w uint64) uint64 {
-	return ((w ^ quoteFlip) - quoteLimit | (w ^ slashes) - lowBits | w) & highBits
+	return (((w ^ quoteFlip) - quoteLimit) | ((w ^ slashes) - lowBits) | w) & highBits
 }
 
 // plainEnd returns the position of the first special byte at or after p.
