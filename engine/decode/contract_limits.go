@@ -53,7 +53,11 @@ func (p *contractParser) enum(t *tree, v *valueType, c *checks, at string) error
 			c.enumAllowsNull = true
 			continue
 		}
-		if err := enumValue(e, v, c, where+"/"+strconv.Itoa(i)); err != nil {
+		here := where
+		if t.get("const") == nil {
+			here += "/" + strconv.Itoa(i)
+		}
+		if err := enumValue(e, v, c, here); err != nil {
 			return err
 		}
 		if len(c.enumDescription) < 200 {

@@ -73,8 +73,14 @@ func (c *Contract) checkRoot() error {
 	return nil
 }
 
+// maxContractTypes bounds what references to references may multiply a small file to; no table has as many columns.
+const maxContractTypes = 10_000
+
 // contractParser turns the document into value types.
-type contractParser struct{ doc *tree }
+type contractParser struct {
+	doc   *tree
+	types int // made so far
+}
 
 // problem is an error at a pointer, printed as "#/properties/x: …" after the contract's name.
 type problem struct{ pointer, text string }
@@ -88,6 +94,9 @@ func problemf(pointer, format string, args ...any) error {
 func (p *contractParser) schema(t *tree, at string, depth int) (*valueType, error) {
 	if depth > maxContractDepth {
 		return nil, problemf(at, "schemas nest deeper than %d (does a $ref refer to itself?); write the levels out", maxContractDepth)
+	}
+	if p.types++; p.types > maxContractTypes {
+		return nil, problemf(at, "with its references followed the contract has more than %d schemas; take fields out", maxContractTypes)
 	}
 	if !t.isObj {
 		return nil, problemf(at, "a schema is an object such as {\"type\":\"string\"}, this is %s", t.describe())
@@ -182,6 +191,9 @@ func (p *contractParser) typeOf(t *tree, at string) (name string, nullable bool,
 			if ty.isArr {
 				where += "/" + strconv.Itoa(i)
 			}
+			if !ok {
+				return "", false, problemf(where, "a type is a name, this is %s; %s", n.describe(), hint)
+			}
 			return "", false, problemf(where, "unknown type %q; %s", s, hint)
 		}
 		switch {
@@ -231,6 +243,9 @@ func (p *contractParser) format(t *tree, at, typ string, deciding, ignored []str
 		return "", nil
 	}
 	hint := "take one of " + strings.Join(deciding, ", ")
+	if !ok {
+		return "", problemf(at+"/format", "a format is a name, this is %s; %s", f.describe(), hint)
+	}
 	if n := nearest(s, deciding); n != "" {
 		hint = fmt.Sprintf("the nearest supported format is %q", n)
 	}

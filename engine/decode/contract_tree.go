@@ -26,6 +26,10 @@ func parseTree(raw []byte) (*tree, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	t, err := treeValue(dec, "", 0)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		line, col := lineColumn(raw, int64(len(raw)))
+		return nil, fmt.Errorf("line %d column %d: the file ends inside the document; is a bracket not closed?", line, col)
+	}
 	if err != nil {
 		var syn *json.SyntaxError
 		at := dec.InputOffset()
@@ -53,9 +57,6 @@ func treeValue(dec *json.Decoder, pointer string, depth int) (*tree, error) {
 	}
 	tok, err := dec.Token()
 	if err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, io.ErrUnexpectedEOF
-		}
 		return nil, err
 	}
 	switch tok {
@@ -132,11 +133,11 @@ func (t *tree) describe() string {
 	case t.isArr:
 		return "an array"
 	}
-	switch t.scalar.(type) {
+	switch v := t.scalar.(type) {
 	case string:
 		return "a string"
 	case json.Number:
-		return "a number"
+		return "the number " + v.String()
 	case bool:
 		return "a boolean"
 	}
@@ -150,7 +151,7 @@ func escapePointer(s string) string { return pointerEscaper.Replace(s) }
 
 // nearest returns the candidate with the smallest edit distance to s; empty when none is close.
 func nearest(s string, candidates []string) string {
-	best, bestDist := "", max(2, len(s)/2)+1
+	best, bestDist := "", max(2, len(s)/3)+1
 	for _, c := range candidates {
 		if d := editDistance(strings.ToLower(s), strings.ToLower(c)); d < bestDist {
 			best, bestDist = c, d

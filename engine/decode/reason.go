@@ -53,7 +53,7 @@ func (d *JSON) syntax(pos int, expected string) int {
 
 func describeByte(c byte) string {
 	if c > ' ' && c < 0x7f {
-		return fmt.Sprintf("%q", string(rune(c)))
+		return fmt.Sprintf("%q", rune(c))
 	}
 	return fmt.Sprintf("byte 0x%02x", c)
 }
