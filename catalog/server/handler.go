@@ -68,7 +68,7 @@ var endpoints = []endpoint{
 	{"report_metrics", "POST", "/v1/namespaces/{ns}/tables/{t}/metrics", true, (*handler).reportMetrics},
 	{"rename_table", "POST", "/v1/tables/rename", true, (*handler).renameTable},
 	{"commit_transaction", "POST", "/v1/transactions/commit", true, (*handler).commitTransaction},
-	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", false, (*handler).history},
+	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).history},
 }
 
 // NewHandler serves s. Requests that a browser sends from another origin are refused.

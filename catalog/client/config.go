@@ -1,0 +1,82 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/firnlake/firn/internal/units"
+)
+
+// Config says where a catalog is and how long to wait for it.
+type Config struct {
+	// URI is the catalog's base, without /v1: http://127.0.0.1:8181, or https://host/api/catalog.
+	URI string `yaml:"uri"`
+	// Warehouse is sent with GET /v1/config; catalogs that serve several choose by it. Firn's own needs none.
+	Warehouse string `yaml:"warehouse"`
+	// Prefix stands between /v1 and the rest of every path; by default the catalog says it.
+	Prefix string `yaml:"prefix"`
+	// Token is the bearer token that every request carries; default none.
+	Token units.Secret `yaml:"token"`
+	// Timeout bounds one request, its answer included; default 30s.
+	Timeout units.Duration `yaml:"timeout"`
+	// DialTimeout bounds making a connection; default 5s.
+	DialTimeout units.Duration `yaml:"dial_timeout"`
+	// MaxAnswer bounds the body of an answer; default 256MiB. A table's metadata with every snapshot must fit.
+	MaxAnswer units.Bytes `yaml:"max_answer"`
+}
+
+// WithDefaults fills unset fields.
+func (c Config) WithDefaults() Config {
+	if c.Timeout == 0 {
+		c.Timeout = units.Duration(30 * time.Second)
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = units.Duration(5 * time.Second)
+	}
+	if c.MaxAnswer == 0 {
+		c.MaxAnswer = 256 << 20
+	}
+	return c
+}
+
+// Validate names the first value that cannot be used.
+func (c Config) Validate() error {
+	if _, err := c.base(); err != nil {
+		return fmt.Errorf("uri: %w", err)
+	}
+	switch {
+	case c.Timeout.D() < 100*time.Millisecond:
+		return fmt.Errorf("timeout: %s is shorter than 100ms", c.Timeout.D())
+	case c.DialTimeout.D() < 10*time.Millisecond:
+		return fmt.Errorf("dial_timeout: %s is shorter than 10ms", c.DialTimeout.D())
+	case c.MaxAnswer < 64<<10:
+		return fmt.Errorf("max_answer: %d is less than 64KiB", c.MaxAnswer)
+	case strings.ContainsAny(c.Token.Reveal(), "\r\n\x00"):
+		return errors.New("token: it has a line end or a NUL")
+	}
+	return nil
+}
+
+// base parses URI. The messages show no user information: it may be a password.
+func (c Config) base() (*url.URL, error) {
+	if c.URI == "" {
+		return nil, errors.New("it is empty: write the catalog's address, as in http://127.0.0.1:8181")
+	}
+	u, err := url.Parse(c.URI)
+	switch {
+	case err != nil:
+		return nil, errors.New("it is not a URL: write http://host:port or https://host/path")
+	case u.User != nil:
+		return nil, fmt.Errorf("%s has a user name in it: set token instead", u.Redacted())
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return nil, fmt.Errorf("%q: write http://host:port or https://host/path", c.URI)
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("%q has a query or a fragment: write the base only", c.URI)
+	}
+	u.Path = strings.TrimSuffix(strings.TrimRight(u.Path, "/"), "/v1")
+	u.RawPath = ""
+	return u, nil
+}

@@ -1,0 +1,15 @@
+// Package client speaks the Iceberg REST protocol as a client: Client implements catalog.Catalog, and
+// catalog.Historian where the server is Firn's own. Other servers work too, without history and without the
+// lean answers that keep the cost of a commit apart from the length of the table's history.
+//
+// What an error says about the server's state is the point of this package:
+//
+//   - catalog.ErrUnavailable: surely nothing was changed. No connection was made, or the catalog itself said 503.
+//   - catalog.ErrUnknownOutcome: a request that changes something was sent, or may have been, and no answer
+//     says what became of it: a timeout, a cut connection, 500, 502, 504, a 503 that some proxy wrote, a
+//     success that cannot be read.
+//   - The other sentinels: the catalog answered, and nothing was changed.
+//
+// Nothing is sent twice: retrying belongs to the caller. Redirects are not followed, so that a token never
+// reaches another host. Every answer is bounded in size before it is decoded.
+package client

@@ -1,0 +1,261 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
+)
+
+const (
+	// pageSize is how many names a page of a listing is asked to have.
+	pageSize = 1000
+	// maxPages bounds a listing, so that a server that never ends one cannot hold a caller for ever.
+	maxPages = 10_000
+)
+
+func (c *Client) namespacePath(ns catalog.Identifier) string {
+	return "/namespaces/" + wire.EncodeSegment(strings.Join(ns, c.separator))
+}
+
+func (c *Client) tablePath(id catalog.Identifier) string {
+	return c.namespacePath(id.Namespace()) + "/tables/" + wire.EncodeSegment(id.Name())
+}
+
+// checkName refuses what would become another URL: an empty part leaves the path of something else.
+func checkName(id catalog.Identifier, least int) error {
+	if len(id) < least {
+		return fmt.Errorf("%w: name %q has %d parts, at least %d are needed: write namespace.table", catalog.ErrInvalid, id.String(), len(id), least)
+	}
+	for _, p := range id {
+		if p == "" || strings.ContainsAny(p, wire.Separator+"\x00") {
+			return fmt.Errorf("%w: name %q has a part that is empty, or a NUL or unit separator in one", catalog.ErrInvalid, id.String())
+		}
+	}
+	return nil
+}
+
+// pages asks for a listing page by page. each decodes one answer and returns the token of the next page.
+func (c *Client) pages(ctx context.Context, o op, each func(op) (*string, error)) error {
+	query := url.Values{}
+	for k, v := range o.query {
+		query[k] = v
+	}
+	query.Set("pageSize", strconv.Itoa(pageSize))
+	query.Set("pageToken", "")
+	o.query = query
+	for range maxPages {
+		next, err := each(o)
+		if err != nil {
+			return err
+		}
+		if next == nil || *next == "" {
+			return nil
+		}
+		if *next == query.Get("pageToken") {
+			return fmt.Errorf("%s: %w: the catalog gives the same page token again", o, catalog.ErrInvalid)
+		}
+		query.Set("pageToken", *next)
+	}
+	return fmt.Errorf("%s: %w: the listing has not ended after %d pages", o, catalog.ErrInvalid, maxPages)
+}
+
+// ListNamespaces implements catalog.Catalog.
+func (c *Client) ListNamespaces(ctx context.Context, parent catalog.Identifier) (out []catalog.Identifier, err error) {
+	if err := checkName(parent, 0); err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	o := op{name: "list_namespaces", method: http.MethodGet, path: "/namespaces", about: parent.String()}
+	if len(parent) > 0 {
+		o.query = url.Values{"parent": {strings.Join(parent, c.separator)}}
+	}
+	err = c.pages(ctx, o, func(o op) (*string, error) {
+		var page wire.Namespaces
+		if _, err := c.call(ctx, o, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, ns := range page.Namespaces {
+			out = append(out, ns)
+		}
+		return page.Next, nil
+	})
+	return out, err
+}
+
+// CreateNamespace implements catalog.Catalog.
+func (c *Client) CreateNamespace(ctx context.Context, ns catalog.Identifier, props map[string]string) error {
+	if err := checkName(ns, 1); err != nil {
+		return fmt.Errorf("create namespace: %w", err)
+	}
+	if props == nil {
+		props = map[string]string{}
+	}
+	o := op{name: "create_namespace", method: http.MethodPost, path: "/namespaces", about: ns.String(), kind: changes}
+	_, err := c.call(ctx, o, wire.Namespace{Namespace: ns, Properties: props}, nil)
+	return err
+}
+
+// ListTables implements catalog.Catalog.
+func (c *Client) ListTables(ctx context.Context, ns catalog.Identifier) (out []catalog.Identifier, err error) {
+	if err := checkName(ns, 1); err != nil {
+		return nil, fmt.Errorf("list tables: %w", err)
+	}
+	o := op{name: "list_tables", method: http.MethodGet, path: c.namespacePath(ns) + "/tables", about: ns.String()}
+	err = c.pages(ctx, o, func(o op) (*string, error) {
+		var page wire.Tables
+		if _, err := c.call(ctx, o, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, t := range page.Identifiers {
+			out = append(out, t.ID())
+		}
+		return page.Next, nil
+	})
+	return out, err
+}
+
+// CreateTable implements catalog.Catalog.
+func (c *Client) CreateTable(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (*catalog.Table, error) {
+	if err := checkName(id, 2); err != nil {
+		return nil, fmt.Errorf("create table: %w", err)
+	}
+	body := wire.CreateTable{Name: id.Name(), Location: req.Location, Schema: req.Schema, Properties: req.Properties}
+	if req.Partition != nil {
+		body.Partition = &iceberg.UnboundPartitionSpec{PartitionSpec: *req.Partition}
+	}
+	if req.SortOrder != nil {
+		body.WriteOrder = &table.UnboundSortOrder{SortOrder: *req.SortOrder}
+	}
+	o := op{name: "create_table", method: http.MethodPost, path: c.namespacePath(id.Namespace()) + "/tables", about: id.String(), kind: changes, lean: true}
+	return c.table(ctx, o, id, body)
+}
+
+// LoadTable implements catalog.Catalog.
+func (c *Client) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
+	if err := checkName(id, 2); err != nil {
+		return nil, fmt.Errorf("load table: %w", err)
+	}
+	which := "all"
+	if how == catalog.LoadRefs {
+		which = "refs"
+	}
+	return c.table(ctx, op{name: "load_table", method: http.MethodGet, path: c.tablePath(id), about: id.String(),
+		query: url.Values{"snapshots": {which}}, lean: true}, id, nil)
+}
+
+// CommitTable implements catalog.Catalog.
+func (c *Client) CommitTable(ctx context.Context, commit catalog.TableCommit) (*catalog.Table, error) {
+	id := commit.Identifier
+	if err := checkName(id, 2); err != nil {
+		return nil, fmt.Errorf("commit table: %w", err)
+	}
+	o := op{name: "commit_table", method: http.MethodPost, path: c.tablePath(id), about: id.String(), kind: commits, lean: true}
+	return c.table(ctx, o, id, commitBody(commit))
+}
+
+func commitBody(c catalog.TableCommit) wire.CommitTable {
+	id := wire.NewTableIdentifier(c.Identifier)
+	b := wire.CommitTable{Identifier: &id, Requirements: c.Requirements, Updates: c.Updates}
+	if b.Requirements == nil {
+		b.Requirements = table.Requirements{} // the protocol wants a list, not null
+	}
+	if b.Updates == nil {
+		b.Updates = table.Updates{}
+	}
+	return b
+}
+
+// CommitTransaction implements catalog.Catalog.
+func (c *Client) CommitTransaction(ctx context.Context, commits []catalog.TableCommit) error {
+	o := op{name: "commit_transaction", method: http.MethodPost, path: "/transactions/commit", kind: transacts}
+	body := wire.CommitTransaction{Changes: make([]wire.CommitTable, len(commits))}
+	for i, commit := range commits {
+		if err := checkName(commit.Identifier, 2); err != nil {
+			return fmt.Errorf("%s: %w", o, err)
+		}
+		body.Changes[i] = commitBody(commit)
+	}
+	switch {
+	case len(commits) == 0:
+		return fmt.Errorf("%s: %w: it has no tables", o, catalog.ErrInvalid)
+	case c.noTx:
+		return fmt.Errorf("%s: %w: %s commits one table at a time", o, catalog.ErrUnsupported, c.root)
+	}
+	_, err := c.call(ctx, o, body, nil)
+	return err
+}
+
+// DropTable implements catalog.Catalog.
+func (c *Client) DropTable(ctx context.Context, id catalog.Identifier, purge bool) error {
+	if err := checkName(id, 2); err != nil {
+		return fmt.Errorf("drop table: %w", err)
+	}
+	_, err := c.call(ctx, op{name: "drop_table", method: http.MethodDelete, path: c.tablePath(id), about: id.String(), kind: changes,
+		query: url.Values{"purgeRequested": {strconv.FormatBool(purge)}}}, nil, nil)
+	return err
+}
+
+// HistoryAt implements catalog.Historian.
+func (c *Client) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Time) (catalog.HistoryEntry, error) {
+	if err := checkName(id, 2); err != nil {
+		return catalog.HistoryEntry{}, fmt.Errorf("history: %w", err)
+	}
+	if !c.firn {
+		return catalog.HistoryEntry{}, fmt.Errorf("history of table %s: %w: %s keeps no commit history", id, catalog.ErrUnsupported, c.root)
+	}
+	var h wire.History
+	_, err := c.call(ctx, op{name: "history", method: http.MethodGet, path: "/firn" + c.tablePath(id) + "/history", about: id.String(),
+		query: url.Values{"at": {strconv.FormatInt(at.UnixMilli(), 10)}}}, nil, &h)
+	if err != nil {
+		return catalog.HistoryEntry{}, err
+	}
+	return catalog.HistoryEntry{Version: h.Version, At: time.UnixMilli(h.AtMS).UTC(), SnapshotID: h.SnapshotID, Offsets: h.Offsets}, nil
+}
+
+// table sends a request whose answer carries a table.
+func (c *Client) table(ctx context.Context, o op, id catalog.Identifier, body any) (*catalog.Table, error) {
+	var answer wire.LoadTable
+	header, err := c.call(ctx, o, body, &answer)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parse(answer.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o, badAnswer(o, err))
+	}
+	t := &catalog.Table{Identifier: append(catalog.Identifier{}, id...), Metadata: m}
+	if answer.MetadataLocation != nil {
+		t.MetadataLocation = *answer.MetadataLocation
+	}
+	if v := header.Get(wire.VersionHeader); v != "" {
+		if t.Version, err = strconv.ParseInt(v, 10, 64); err != nil {
+			return nil, fmt.Errorf("%s: %w", o, badAnswer(o, fmt.Errorf("header %s: %q is no number", wire.VersionHeader, v)))
+		}
+	}
+	return t, nil
+}
+
+// parse decodes table metadata of a server that need not be Firn's; what the decoder cannot stand becomes an error.
+func parse(doc []byte) (m table.Metadata, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("table metadata cannot be decoded: %v", p)
+		}
+	}()
+	if len(doc) == 0 {
+		return nil, fmt.Errorf("the answer carries no table metadata")
+	}
+	if m, err = table.ParseMetadataBytes(doc); err != nil {
+		return nil, fmt.Errorf("table metadata: %w", err)
+	}
+	return m, nil
+}
