@@ -458,7 +458,7 @@ func TestListingsEnd(t *testing.T) {
 func TestNothingIsSentForBadNames(t *testing.T) {
 	srv := foreign(t, `{}`, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("sent %s %s", r.Method, r.URL) })
 	c := connect(t, Config{URI: srv.URL}, nil)
-	for _, id := range []catalog.Identifier{nil, {"t"}, {"", "t"}, {"ns", ""}, {"a\x1fb", "t"}, {"ns", "\x00"}} {
+	for _, id := range []catalog.Identifier{nil, {"t"}, {"", "t"}, {"ns", ""}, {"a\x1fb", "t"}, {"ns", "\x00"}, {"ns", "\xff"}} {
 		_, err := c.LoadTable(t.Context(), id, catalog.LoadAll)
 		wantOnly(t, "load", err, catalog.ErrInvalid)
 		wantOnly(t, "drop", c.DropTable(t.Context(), id, true), catalog.ErrInvalid)

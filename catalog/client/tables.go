@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -37,8 +38,8 @@ func checkName(id catalog.Identifier, least int) error {
 		return fmt.Errorf("%w: name %q has %d parts, at least %d are needed: write namespace.table", catalog.ErrInvalid, id.String(), len(id), least)
 	}
 	for _, p := range id {
-		if p == "" || strings.ContainsAny(p, wire.Separator+"\x00") {
-			return fmt.Errorf("%w: name %q has a part that is empty, or a NUL or unit separator in one", catalog.ErrInvalid, id.String())
+		if p == "" || strings.ContainsAny(p, wire.Separator+"\x00") || !utf8.ValidString(p) { // JSON would change what is not UTF-8
+			return fmt.Errorf("%w: name %q has a part that is empty or not UTF-8, or a NUL or unit separator in one", catalog.ErrInvalid, id.String())
 		}
 	}
 	return nil

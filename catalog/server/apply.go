@@ -144,7 +144,11 @@ func (s *Service) withSnapshots(ctx context.Context, base *lean, t touched) (*le
 		st.Snapshots = append(st.Snapshots, r)
 	}
 	st.Snapshots = append(rows, st.Snapshots...)
-	return newLean(st)
+	l, err := newLean(st)
+	if err == nil {
+		l.loose = base.loose + len(rows) // otherwise commits that expire one snapshot each would never prune
+	}
+	return l, err
 }
 
 // validate checks requirements; meta is nil for a table that does not exist.

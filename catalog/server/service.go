@@ -160,6 +160,9 @@ func (s *Service) remember(l *lean) {
 func (s *Service) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
 	if how == catalog.LoadRefs {
 		l, err := s.current(ctx, id)
+		if err == nil && l.loose > 0 {
+			l, err = s.pruned(l)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("load table: %w", err)
 		}
@@ -177,6 +180,18 @@ func (s *Service) LoadTable(ctx context.Context, id catalog.Identifier, how cata
 		return nil, fmt.Errorf("load table: %w", err)
 	}
 	return l.table(id), nil
+}
+
+// pruned is l without the snapshots that recent commits left in it and that no ref names.
+func (s *Service) pruned(l *lean) (*lean, error) {
+	m, err := prune(l)
+	if err != nil {
+		return nil, err
+	}
+	p := *l
+	p.meta, p.loose = m, 0
+	s.remember(&p)
+	return &p, nil
 }
 
 func (l *lean) table(id catalog.Identifier) *catalog.Table {
