@@ -71,6 +71,16 @@ func TestDeadLettersSayWhatAndWhere(t *testing.T) {
 	}
 }
 
+func TestReasonsAreCodes(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Reasons() {
+		if seen[r] || r == "" || strings.Trim(r, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			t.Errorf("reason %q", r)
+		}
+		seen[r] = true
+	}
+}
+
 func TestTombstonesKeepTheirNull(t *testing.T) {
 	d := decoderOf(t, demoContract(t), Options{Mem: checked(t)})
 	f := fetchOf("", "")

@@ -125,7 +125,7 @@ func NewJSON(c *Contract, sc *iceberg.Schema, o Options) (*JSON, error) {
 		if err := c.checkEventTime(path); err != nil {
 			return nil, err
 		}
-		d.eventTime = d.event.leaf(path)
+		d.eventTime = d.event.column(path)
 	}
 	return d, nil
 }
@@ -166,6 +166,9 @@ func (d *JSON) Decode(f *engine.Fetch) (engine.Decoded, error) {
 // ledger for good. It returns the payload bytes.
 func checkFetch(f *engine.Fetch) (int64, error) {
 	var size int64
+	if f.Start < 0 || f.End < f.Start {
+		return 0, fmt.Errorf("%w: partition %d: [%d,%d) is no stretch; this is a fault of the source, please report it", ErrFetch, f.Partition, f.Start, f.End)
+	}
 	next := f.Start
 	for i := range f.Records {
 		r := &f.Records[i]

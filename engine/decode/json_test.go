@@ -137,6 +137,7 @@ func TestDecodeRefusesABrokenFetch(t *testing.T) {
 		"before the start": func(f *engine.Fetch) { f.Records[0].Offset = 99 },
 		"at the end":       func(f *engine.Fetch) { f.Records[1].Offset = 102 },
 		"twice":            func(f *engine.Fetch) { f.Records[1].Offset = 100 },
+		"no stretch":       func(f *engine.Fetch) { f.End = f.Start - 1; f.Records = nil },
 	} {
 		f := fetchOf(event, event)
 		change(f)
@@ -345,5 +346,41 @@ func TestLargeValuesDoNotSizeTheNextBatch(t *testing.T) {
 	defer out.Rows.Release()
 	if held := mem.CurrentAlloc(); held > 100_000 {
 		t.Errorf("%d bytes held for 1,000 empty events", held)
+	}
+}
+
+// go test -bench JSON -count 6 ./engine/decode, for benchstat; bench/decode holds it against its peers.
+func BenchmarkJSON(b *testing.B) {
+	d := decoderOf(b, demoContract(b), Options{})
+	for _, n := range []int{20, 2000} {
+		payloads := make([]string, n)
+		for i := range payloads {
+			payloads[i] = event
+		}
+		f := fetchOf(payloads...)
+		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
+			b.SetBytes(int64(n * len(event)))
+			b.ReportAllocs()
+			for b.Loop() {
+				out, err := d.Decode(f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				out.Rows.Release()
+			}
+		})
+	}
+}
+
+func BenchmarkDeadLetters(b *testing.B) {
+	d := decoderOf(b, demoContract(b), Options{})
+	f := fetchOf(strings.Split(strings.Repeat(event[:200]+"\n", 999)+event[:200], "\n")...)
+	b.SetBytes(1000 * 200)
+	b.ReportAllocs()
+	for b.Loop() {
+		out, err := d.Decode(f)
+		if err != nil || len(out.Dead) != 1000 {
+			b.Fatal(err)
+		}
 	}
 }

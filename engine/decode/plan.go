@@ -190,8 +190,8 @@ func (o *objectPlan) finish(t *valueType) {
 	}
 }
 
-// leaf returns the column at a dotted path of fields that are structs up to the last.
-func (o *objectPlan) leaf(path string) *column {
+// column returns the column at a dotted path of fields that are structs up to the last.
+func (o *objectPlan) column(path string) *column {
 	head, rest, nested := strings.Cut(path, ".")
 	i, ok := o.index[head]
 	switch {
@@ -202,7 +202,7 @@ func (o *objectPlan) leaf(path string) *column {
 	case o.fields[i].val.obj == nil:
 		return nil
 	}
-	return o.fields[i].val.obj.leaf(rest)
+	return o.fields[i].val.obj.column(rest)
 }
 
 func (pl *planner) value(t *valueType, it iceberg.Type, dt arrow.DataType, path string, depth int) (valuePlan, error) {

@@ -22,8 +22,11 @@ const (
 	ReasonUnknownField  = "unknown_field" // only where the contract says additionalProperties: false
 )
 
-var reasons = []string{ReasonEmptyValue, ReasonInvalidJSON, ReasonInvalidUTF8, ReasonTooLarge, ReasonTooDeep, ReasonMissingField, ReasonWrongType,
-	ReasonInvalidFormat, ReasonOutOfRange, ReasonNotInEnum, ReasonNoMatch, ReasonDuplicateKey, ReasonUnknownField}
+// Reasons returns every reason code, for what lists them: metrics, documentation.
+func Reasons() []string {
+	return []string{ReasonEmptyValue, ReasonInvalidJSON, ReasonInvalidUTF8, ReasonTooLarge, ReasonTooDeep, ReasonMissingField, ReasonWrongType,
+		ReasonInvalidFormat, ReasonOutOfRange, ReasonNotInEnum, ReasonNoMatch, ReasonDuplicateKey, ReasonUnknownField}
+}
 
 const (
 	// maxPlaceName bounds, in bytes, one token of a JSON pointer that comes from the payload.

@@ -15,7 +15,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // The literals of JSON as the words that they are in memory.
 var (
 	wordTrue = binary.LittleEndian.Uint32([]byte("true"))
-	wordAlse = binary.LittleEndian.Uint32([]byte("alse"))
+	wordAlse = binary.LittleEndian.Uint32([]byte("alse")) //nolint:misspell // false without its first letter
 	wordNull = binary.LittleEndian.Uint32([]byte("null"))
 )
 
