@@ -24,7 +24,7 @@ var errToken = errors.New("bearer token is missing or wrong")
 // status gives the HTTP status and Iceberg's exception name of an error. What is not known is a 500.
 func status(err error) (int, string) {
 	switch {
-	case errors.Is(err, catalog.ErrUnknownOutcome), errors.Is(err, objstore.ErrUnknownResult):
+	case errors.Is(err, catalog.ErrUnknownOutcome): // not objstore.ErrUnknownResult: a metadata file that may be there is named by nobody
 		return http.StatusInternalServerError, wire.TypeCommitUnknown
 	case errors.Is(err, catalog.ErrConflict):
 		return http.StatusConflict, wire.TypeCommitFailed

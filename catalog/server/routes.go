@@ -144,7 +144,7 @@ func (h *handler) createTable(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("create table %s: %w", r.id(), err)
 	}
-	return h.table(r, l, true)
+	return h.changed(r, l, "create table", true)
 }
 
 func (h *handler) registerTable(r *request) (reply, error) {
@@ -160,7 +160,7 @@ func (h *handler) registerTable(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("register table %s: %w", r.id(), err)
 	}
-	return h.table(r, l, true)
+	return h.changed(r, l, "register table", true)
 }
 
 // loaded answers with metadata in the library's form. location is nil for a table that is only staged.
@@ -251,10 +251,15 @@ func (h *handler) commitTable(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("commit table: %w", err)
 	}
-	rep, err := h.table(r, after[0], false)
+	return h.changed(r, after[0], "commit table", false)
+}
+
+// changed answers a request that has taken effect. Where the metadata file cannot be written the answer cannot
+// say so, and the client must find out rather than take it for refused.
+func (h *handler) changed(r *request, l *lean, what string, config bool) (reply, error) {
+	rep, err := h.table(r, l, config)
 	if err != nil {
-		// It is committed, and the answer cannot say so: the client must find out, not take it for refused.
-		return reply{}, fmt.Errorf("commit table %s: %w: it is committed, but its metadata file is not written: %w", r.id(), catalog.ErrUnknownOutcome, err)
+		return reply{}, fmt.Errorf("%s %s: %w: it has taken effect, but its metadata file is not written: %w", what, r.id(), catalog.ErrUnknownOutcome, err)
 	}
 	return rep, nil
 }
