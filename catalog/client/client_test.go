@@ -92,7 +92,7 @@ var sentinels = []error{catalog.ErrNoSuchTable, catalog.ErrNoSuchNamespace, cata
 func wantOnly(t *testing.T, what string, err, want error) {
 	t.Helper()
 	for _, s := range sentinels {
-		if errors.Is(err, s) != (s == want) {
+		if errors.Is(err, s) != (s == want) { //nolint:errorlint // want is one of the sentinels itself
 			t.Errorf("%s: got %v, want %v alone", what, err, want)
 			return
 		}

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"testing"
@@ -77,7 +78,7 @@ func FuzzREST(f *testing.F) {
 		if w.Code >= 500 {
 			t.Errorf("%s %s: HTTP %d: %s", r.Method, path, w.Code, w.Body)
 		}
-		if r.Method != "HEAD" && w.Code != 204 && !json.Valid(w.Body.Bytes()) {
+		if r.Method != http.MethodHead && w.Code != 204 && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s %s: HTTP %d, not JSON: %q", r.Method, path, w.Code, w.Body)
 		}
 		tables, err := s.Service().ListTables(t.Context(), id[:1])

@@ -92,7 +92,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	route, code := "none", 0
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
+			if p == http.ErrAbortHandler { //nolint:errorlint // net/http panics with the value itself
 				panic(p)
 			}
 			h.s.log.Error("a catalog request failed by a fault of the program", "route", route, "panic", p)

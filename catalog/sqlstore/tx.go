@@ -23,7 +23,7 @@ type tx struct {
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	st, err := t.prep(query)
+	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
 	if err != nil {
 		return 0, err
 	}
@@ -35,7 +35,7 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 }
 
 func (t *tx) row(query string, args []any, dest ...any) error {
-	st, err := t.prep(query)
+	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (t *tx) row(query string, args []any, dest ...any) error {
 }
 
 func (t *tx) rows(query string, args []any, each func(*sql.Rows) error) error {
-	st, err := t.prep(query)
+	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
 	if err != nil {
 		return err
 	}
