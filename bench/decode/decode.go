@@ -2,7 +2,6 @@ package decode
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,13 +13,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
+	"github.com/firnlake/firn/bench/events"
 	"github.com/firnlake/firn/bench/report"
 	"github.com/firnlake/firn/engine"
 	firn "github.com/firnlake/firn/engine/decode"
 )
-
-//go:embed user_event.json
-var contract []byte
 
 // payloadColumns is how many columns of the table come from the payload; the ledger's follow.
 const payloadColumns = 6
@@ -64,7 +61,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	in := newInput(o.Seed, o.events, o.batch)
+	in := events.New(o.Seed, o.events, o.batch)
 	decoders, err := contestants()
 	if err != nil {
 		return err
@@ -76,7 +73,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	rep.Set("seed", o.Seed)
 	rep.Set("events", o.events)
 	rep.Set("batch", o.batch)
-	rep.Set("event_bytes", in.bytes/int64(in.events))
+	rep.Set("event_bytes", in.Bytes/int64(in.Events))
 	if err := measureAll(ctx, rep, decoders, in, o); err != nil {
 		return err
 	}
@@ -84,7 +81,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 }
 
 func contestants() ([]decoder, error) {
-	c, err := firn.LoadContract(contract, "user_event.json")
+	c, err := firn.LoadContract(events.Contract())
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +117,8 @@ func decodeFirn(d *firn.JSON, f *engine.Fetch) (arrow.RecordBatch, error) {
 }
 
 // agree holds every contestant's columns against the first one's, over the whole input.
-func agree(decoders []decoder, in *input) error {
-	for _, f := range in.fetches {
+func agree(decoders []decoder, in *events.Log) error {
+	for _, f := range in.Fetches {
 		var first arrow.RecordBatch
 		for i, d := range decoders {
 			rows, err := d.decode(f)
@@ -156,7 +153,7 @@ func equalColumns(a, b arrow.RecordBatch) error {
 }
 
 // measureAll takes the contestants in turn within each run, so that a slow minute of the machine meets all of them.
-func measureAll(ctx context.Context, rep *report.Report, decoders []decoder, in *input, o options) error {
+func measureAll(ctx context.Context, rep *report.Report, decoders []decoder, in *events.Log, o options) error {
 	var speed, ratio, allocs report.Samples
 	for range o.Runs {
 		mb := map[string]float64{}
@@ -198,7 +195,7 @@ func measureAll(ctx context.Context, rep *report.Report, decoders []decoder, in 
 func labels(name, value string) map[string]any { return map[string]any{"format": "json", name: value} }
 
 // measure decodes the input round and round for so many CPU seconds.
-func measure(ctx context.Context, d decoder, in *input, seconds float64) (mbPerCPUSecond, allocsPerEvent float64, err error) {
+func measure(ctx context.Context, d decoder, in *events.Log, seconds float64) (mbPerCPUSecond, allocsPerEvent float64, err error) {
 	var before, after runtime.MemStats
 	var rows, bytes int64
 	budget := time.Duration(seconds * float64(time.Second))
@@ -206,7 +203,7 @@ func measure(ctx context.Context, d decoder, in *input, seconds float64) (mbPerC
 	runtime.ReadMemStats(&before)
 	use, err := report.Measure(func() error {
 		for began := report.CPUTime(); report.CPUTime()-began < budget; {
-			for _, f := range in.fetches {
+			for _, f := range in.Fetches {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -220,7 +217,7 @@ func measure(ctx context.Context, d decoder, in *input, seconds float64) (mbPerC
 				rows += b.NumRows()
 				b.Release()
 			}
-			bytes += in.bytes
+			bytes += in.Bytes
 		}
 		return nil
 	})

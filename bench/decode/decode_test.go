@@ -37,10 +37,3 @@ func TestMainRefusesNonsense(t *testing.T) {
 		}
 	}
 }
-
-func TestEventsAreOfTheDemosSize(t *testing.T) {
-	in := newInput(1, 10_000, 1000)
-	if avg := in.bytes / int64(in.events); avg < 310 || avg > 326 {
-		t.Errorf("%d bytes on average, 318 is what the figures say", avg)
-	}
-}

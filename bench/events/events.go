@@ -1,6 +1,7 @@
-package decode
+package events
 
 import (
+	_ "embed"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -9,11 +10,17 @@ import (
 	"github.com/firnlake/firn/engine"
 )
 
-// input is the log that every contestant decodes.
-type input struct {
-	fetches []*engine.Fetch
-	events  int
-	bytes   int64
+//go:embed user_event.json
+var contract []byte
+
+// Contract is the JSON schema of the events, and its file name.
+func Contract() (raw []byte, name string) { return contract, "user_event.json" }
+
+// Log is one partition's log from offset 0 on.
+type Log struct {
+	Fetches []*engine.Fetch
+	Events  int
+	Bytes   int64 // of payload
 }
 
 var (
@@ -23,9 +30,10 @@ var (
 	sources   = []string{"web-frontend", "ios-app", "android-app"}
 )
 
-func newInput(seed int64, events, batch int) *input {
+// New gives a log of that many events, in stretches of batch events.
+func New(seed int64, events, batch int) *Log {
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0x6669726e))
-	in := &input{events: events}
+	in := &Log{Events: events}
 	at := time.Date(2026, 6, 4, 11, 1, 23, 0, time.UTC)
 	for from := 0; from < events; from += batch {
 		n := min(batch, events-from)
@@ -33,10 +41,10 @@ func newInput(seed int64, events, batch int) *input {
 		for i := range n {
 			at = at.Add(time.Duration(rnd.IntN(1_000_000)))
 			value := newEvent(rnd, at)
-			in.bytes += int64(len(value))
+			in.Bytes += int64(len(value))
 			f.Records = append(f.Records, engine.Record{Offset: int64(from + i), TimestampMs: at.UnixMilli(), Value: value})
 		}
-		in.fetches = append(in.fetches, f)
+		in.Fetches = append(in.Fetches, f)
 	}
 	return in
 }

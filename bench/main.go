@@ -1,0 +1,63 @@
+// Command bench runs Firn's benchmarks, one by name:
+//
+//	go run ./bench NAME [flags]
+//
+// Without a name it lists them; NAME -h shows a benchmark's flags. Each checks its own result and exits with 1 when it
+// is wrong. What the figures mean stands in docs/benchmarks.md.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"text/tabwriter"
+
+	"github.com/firnlake/firn/bench/decode"
+	"github.com/firnlake/firn/bench/encode"
+)
+
+type bench struct {
+	name, what string
+	run        func(ctx context.Context, args []string, stdout io.Writer) error
+}
+
+var benches = []bench{
+	{"decode", "JSON events to Arrow, beside fastjson and arrow-go", decode.Main},
+	{"encode", "Arrow to Parquet, internal/datafile beside arrow-go and parquet-go", encode.Main},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		list(stdout)
+		return 0
+	}
+	for _, b := range benches {
+		if b.name != args[0] {
+			continue
+		}
+		if err := b.run(ctx, args[1:], stdout); err != nil {
+			fmt.Fprintf(stderr, "bench %s: %v\n", b.name, err)
+			return 1
+		}
+		return 0
+	}
+	fmt.Fprintf(stderr, "bench: there is no benchmark %q; these are:\n", args[0])
+	list(stderr)
+	return 2
+}
+
+func list(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, b := range benches {
+		fmt.Fprintf(t, "%s\t%s\n", b.name, b.what)
+	}
+	_ = t.Flush()
+}
