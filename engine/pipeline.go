@@ -216,6 +216,9 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 		s.Rows += rows
 		s.DeadLetters += int64(len(d.Dead))
 		s.LastDecode, s.LastFetch = now, fetched
+		if !d.MinKafka.IsZero() {
+			s.DecodedKafka = d.MinKafka
+		}
 		s.Consumed[partition] = d.Range.End
 		s.TailBytes = p.st.Tail.Bytes()
 		s.PendingRows += rows + int64(len(d.Dead))
@@ -315,7 +318,7 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 		s.Problem, s.ProblemKind = "", ""
 		if c.SnapshotID != 0 {
 			s.SnapshotID, s.LastCommit, s.Snapshots = c.SnapshotID, now, s.Snapshots+1
-			s.CommitSeconds = now.Sub(began).Seconds()
+			s.CommitSeconds, s.Phases = now.Sub(began).Seconds(), c.Phases
 			if !b.MinKafka.IsZero() {
 				s.CommittedFreshness.add(now.Sub(b.MinKafka))
 			}

@@ -43,7 +43,9 @@ type Status struct {
 	TailBytes                    int64
 
 	LastFetch, LastDecode, LastCommit time.Time
-	CommitSeconds                     float64 // of the last commit
+	DecodedKafka                      time.Time                // Kafka time of the oldest record of the last stretch decoded
+	CommitSeconds                     float64                  // of the last commit
+	Phases                            map[string]time.Duration // of the last commit; not changed once set
 	SnapshotID, Epoch                 int64
 	RecoveredBy                       string
 	Consumed, Committed               offset.Vector
