@@ -1,0 +1,3 @@
+package flight
+
+func runChild() bool { return false }
