@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -263,7 +264,7 @@ func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlst
 		return sqlstore.Change{}, nil, fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
 	}
 	// The builder is made with the version asked for and refuses to be told again.
-	m, err := build(b, c.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion })
+	m, err := build(b, schemaFirst(c.Updates), func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion })
 	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}
@@ -273,6 +274,23 @@ func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlst
 	change, l, err := newTable(c.Identifier, m)
 	change.Log = lastLog(m)
 	return change, l, err
+}
+
+// schemaFirst moves set-current-schema to just behind the add-schema before it: the library binds specs and sort
+// orders to the current schema as they come, and DuckDB names the current schema of a new table last of all.
+func schemaFirst(updates table.Updates) table.Updates {
+	added := slices.IndexFunc(updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSchema })
+	current := slices.IndexFunc(updates, func(u table.Update) bool { return u.Action() == table.UpdateSetCurrentSchema })
+	if added < 0 || current <= added+1 {
+		return updates
+	}
+	for i := added + 1; i < current; i++ {
+		if updates[i].Action() == table.UpdateAddSchema {
+			added = i
+		}
+	}
+	u := updates[current]
+	return slices.Insert(slices.Delete(slices.Clone(updates), current, current+1), added+1, u)
 }
 
 // RegisterTable makes a table of a metadata file in the warehouse, as it stands there.

@@ -261,6 +261,28 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestCurrentSchemaLast: the second half of a staged creation as DuckDB sends it, with the current schema named last.
+func TestCurrentSchemaLast(t *testing.T) {
+	f := memory(t)
+	want[none](t, f.ask(t, "POST", "/v1/namespaces", `{"namespace":["ns"]}`), 200)
+	staged := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/ns/tables", `{"name":"n","stage-create":true,"schema":`+schemaJSON+`}`), 200)
+	m, err := table.ParseMetadataBytes(staged.Metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/ns/tables/n", `{"requirements":[{"type":"assert-create"}],"updates":[
+		{"action":"assign-uuid","uuid":"`+m.TableUUID().String()+`"},{"action":"upgrade-format-version","format-version":2},
+		{"action":"add-schema","last-column-id":1,"schema":`+schemaJSON+`},
+		{"action":"add-spec","spec":{"spec-id":0,"fields":[{"source-id":1,"field-id":1000,"transform":"identity","name":"id"}]}},{"action":"set-default-spec","spec-id":0},
+		{"action":"add-sort-order","sort-order":{"order-id":0,"fields":[]}},{"action":"set-default-sort-order","sort-order-id":0},
+		{"action":"set-location","location":"`+m.Location()+`"},{"action":"set-properties","updates":{}},{"action":"set-current-schema","schema-id":0}]}`), 200)
+	made := f.wantFile(t, got)
+	spec := made.PartitionSpec()
+	if made.TableUUID() != m.TableUUID() || made.CurrentSchema().NumFields() != 1 || spec.NumFields() != 1 {
+		t.Errorf("created as %s", got.Metadata)
+	}
+}
+
 func TestBodyLimit(t *testing.T) {
 	f := start(t, server.Config{Store: "sqlite::memory:", MaxBody: 2 << 10}, &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
 	body := func(n int) string { return `{"namespace":["a"],"properties":{"p":"` + strings.Repeat("x", n) + `"}}` }

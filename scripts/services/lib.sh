@@ -70,8 +70,8 @@ spawn() {
   echo "$pid" > "$dir/pid"
   if [ -n "${FIRN_OWNER:-}" ]; then
     (
-      while kill -0 "$FIRN_OWNER" 2> /dev/null && kill -0 "$pid" 2> /dev/null; do sleep 1; done
-      kill -9 "$pid" 2> /dev/null
+      while kill -0 "$FIRN_OWNER" 2> /dev/null && ours "$pid" "$dir"; do sleep 1; done
+      ours "$pid" "$dir" && kill -9 "$pid"
     ) < /dev/null > /dev/null 2>&1 &
     disown
   fi
