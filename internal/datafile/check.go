@@ -2,6 +2,7 @@ package datafile
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -13,6 +14,7 @@ const (
 	maxFooterBytes    = 64 << 20
 	maxColumns        = 10_000
 	maxRowGroups      = 100_000
+	maxChunks         = 1 << 18 // row groups times columns: what the footer costs in memory once it is read
 	maxChunkBytes     = 2 << 30 // uncompressed, of one column in one row group
 	maxChunkRatio     = 5_000   // uncompressed to compressed; zstd of one repeated byte stays below
 	minParquetBytes   = 12
@@ -30,7 +32,7 @@ func checkFrame(ra io.ReaderAt, size int64) error {
 	if _, err := ra.ReadAt(head[:], 0); err != nil {
 		return fmt.Errorf("read the head: %w", err)
 	}
-	if _, err := ra.ReadAt(tail[:], size-parquetTailLength); err != nil && err != io.EOF { //nolint:errorlint // ReaderAt returns io.EOF itself
+	if _, err := ra.ReadAt(tail[:], size-parquetTailLength); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the tail: %w", err)
 	}
 	if string(head[:]) != parquetMagic || string(tail[4:]) != parquetMagic {
@@ -47,6 +49,9 @@ func checkFrame(ra io.ReaderAt, size int64) error {
 func checkFooter(m *metadata.FileMetaData, size int64) error {
 	if m.NumRowGroups() > maxRowGroups || m.Schema.NumColumns() > maxColumns {
 		return fmt.Errorf("%d row groups of %d columns: more than %d of %d", m.NumRowGroups(), m.Schema.NumColumns(), maxRowGroups, maxColumns)
+	}
+	if n := m.NumRowGroups() * m.Schema.NumColumns(); n > maxChunks {
+		return fmt.Errorf("%d column chunks: more than %d", n, maxChunks)
 	}
 	var rows int64
 	for g := range m.NumRowGroups() {

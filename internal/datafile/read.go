@@ -38,12 +38,11 @@ const (
 
 // Reader reads one Parquet file. Not safe for concurrent use.
 type Reader struct {
-	name   string
-	opt    ReadOptions
-	src    io.Closer // nil when the file is in memory
-	pq     *file.Reader
-	arrow  *pqarrow.FileReader
-	schema *iceberg.Schema // of the file, by its field ids
+	name  string
+	opt   ReadOptions
+	src   io.Closer // nil when the file is in memory
+	pq    *file.Reader
+	arrow *pqarrow.FileReader
 }
 
 // Open opens the file under key and checks its footer. Close the reader.
