@@ -1,0 +1,137 @@
+package audit
+
+import (
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+)
+
+// partition is one partition under audit, with the sets that its figures come from.
+type partition struct {
+	Partition
+	start, vector int64             // [start, vector) has to be accounted for; vector is -1 when there is none
+	open          *roaring64.Bitmap // neither row nor dead letter
+	rows, dead    *roaring64.Bitmap // never nil
+	log           *logFindings      // nil when the log was not compared
+}
+
+func orEmpty(b *roaring64.Bitmap) *roaring64.Bitmap {
+	if b == nil {
+		return roaring64.New()
+	}
+	return b
+}
+
+func (a *auditor) newPartition(id int32, c *chain) *partition {
+	p := &partition{Partition: Partition{Partition: id, First: -1, Last: -1, LastRow: -1, Vector: -1}, vector: -1,
+		rows: orEmpty(a.rows.of[id]), dead: orEmpty(a.dead.of[id])}
+	if v, ok := c.vector[id]; ok {
+		p.Vector, p.vector = v, v
+	}
+	p.Rows, p.Distinct = a.rows.rows[id], int64(p.rows.GetCardinality())
+	p.Doubled = p.Rows - p.Distinct
+	if !p.rows.IsEmpty() {
+		p.First, p.Last = int64(p.rows.Minimum()), int64(p.rows.Maximum())
+	}
+	if c.record != nil {
+		if at, ok := c.record.LastRow[id]; ok {
+			p.LastRow = at
+		}
+	}
+	p.start = p.begin(c)
+	if p.vector < 0 {
+		p.open = roaring64.New()
+		return p
+	}
+	known := span(p.start, p.vector)
+	early := both(p.dead, known)
+	p.DeadAbove = int64(p.dead.GetCardinality() - early.GetCardinality())
+	p.dead = early
+	p.DeadLetters = int64(p.dead.GetCardinality())
+	known.AndNot(p.rows)
+	known.AndNot(p.dead)
+	p.open = known
+	p.Unexplained = int64(p.open.GetCardinality())
+	return p
+}
+
+// begin is the first offset that has to be accounted for: where ingest began, as far as the summaries still tell, else
+// the first offset that the tables hold.
+func (p *partition) begin(c *chain) int64 {
+	at := p.vector
+	for _, b := range []*roaring64.Bitmap{p.rows, p.dead} {
+		if !b.IsEmpty() && (at < 0 || int64(b.Minimum()) < at) {
+			at = int64(b.Minimum())
+		}
+	}
+	if o, ok := c.origin[p.Partition.Partition]; ok && (at < 0 || o < at) {
+		at = o
+	}
+	return at
+}
+
+// judge turns what was found in the partitions into problems.
+func (a *auditor) judge(parts []*partition) {
+	for _, p := range parts {
+		a.judgeVector(p)
+		if d := a.dead.doubled[p.Partition.Partition]; d != nil {
+			a.partitionProblem(p, KindDeadDoubled, d, "dead letters are there more than once")
+		}
+		if over := both(p.rows, p.dead); !over.IsEmpty() {
+			p.DeadRows = int64(over.GetCardinality())
+			a.partitionProblem(p, KindDeadOverlap, over, "offsets are a row and a dead letter: a record is one of the two")
+		}
+		a.judgeGaps(p)
+		a.report.Partitions = append(a.report.Partitions, p.Partition)
+	}
+}
+
+func (a *auditor) partitionProblem(p *partition, kind Kind, which *roaring64.Bitmap, format string, args ...any) {
+	id := p.Partition.Partition
+	a.report.problem(Problem{Kind: kind, Partition: &id, Count: int64(which.GetCardinality()), Offsets: spans(which), Message: fmt.Sprintf(format, args...)})
+}
+
+// judgeVector holds the head's record against the rows.
+func (a *auditor) judgeVector(p *partition) {
+	if p.vector < 0 {
+		if p.Rows > 0 && !a.report.has(KindNoRecord) {
+			a.partitionProblem(p, KindVector, p.rows, "the head's record does not know the partition: its rows will be doubled")
+		}
+		return
+	}
+	// From the vector on, not a complement from 0 on: offsets may be large where rows are few.
+	if above := both(p.rows, span(p.vector, p.Last+1)); !above.IsEmpty() {
+		a.partitionProblem(p, KindVector, above, "rows stand at or above the vector's %d: they will be doubled", p.vector)
+	}
+	id := p.Partition.Partition
+	switch {
+	case p.LastRow > p.Last:
+		a.report.problem(Problem{Kind: KindVector, Partition: &id, Message: fmt.Sprintf("the record says that the last row is offset %d, the last that is there is %d: rows were taken out or lost", p.LastRow, p.Last)})
+	case p.LastRow < p.Last && p.Last < p.vector:
+		a.report.problem(Problem{Kind: KindVector, Partition: &id, Message: fmt.Sprintf("the record says that the last row is offset %d, but there is a row at %d", p.LastRow, p.Last)})
+	}
+}
+
+func (a *auditor) judgeGaps(p *partition) {
+	open := p.open
+	if l := p.log; l != nil {
+		open = minus(p.open, l.covered)
+		p.Control, p.Aborted, p.Compacted = l.control, l.aborted, l.compacted
+		p.Missing, p.Phantom, p.CompactedRows = int64(l.missing.GetCardinality()), l.phantomRows, l.compactedRows
+		p.Compared = l.compared
+		p.Unexplained = int64(open.GetCardinality())
+		if !l.missing.IsEmpty() {
+			a.partitionProblem(p, KindMissing, l.missing, "the log has records that are neither row nor dead letter: they were lost")
+		}
+		if l.phantomRows > 0 {
+			a.partitionProblem(p, KindPhantom, l.phantoms, "rows or dead letters at offsets where the log has no record that can be read: markers, aborted records, or another log's")
+		}
+		if !open.IsEmpty() {
+			a.partitionProblem(p, KindUnexplained, open, "neither row nor dead letter, and kafka no longer holds them: a marker, an aborted record or a lost one, which nothing can tell any more")
+		}
+		return
+	}
+	if !open.IsEmpty() {
+		a.partitionProblem(p, KindUnexplained, open, "neither row nor dead letter; unknown: control, aborted, compacted or lost (run with --kafka)")
+	}
+}

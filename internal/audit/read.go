@@ -1,0 +1,251 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+// errFault marks what is wrong with a file, as against what keeps the audit from reading it.
+var errFault = errors.New("data file")
+
+// ledgerIDs are the field ids of the ledger columns in a table's schema.
+type ledgerIDs struct{ partition, offset int }
+
+func ledgerColumns(sc *iceberg.Schema) (ids ledgerIDs, err error) {
+	for _, c := range []struct {
+		name string
+		typ  iceberg.Type
+		id   *int
+	}{{ledger.ColPartition, iceberg.PrimitiveTypes.Int32, &ids.partition}, {ledger.ColOffset, iceberg.PrimitiveTypes.Int64, &ids.offset}} {
+		f, ok := sc.FindFieldByName(c.name)
+		if !ok || !f.Type.Equals(c.typ) {
+			return ids, fmt.Errorf("no column %s of type %s: this is no table that firn ingests into", c.name, c.typ)
+		}
+		*c.id = f.ID
+	}
+	return ids, nil
+}
+
+// fileRows is what one file was found to hold.
+type fileRows struct {
+	rows, unledgered int64
+	sums             datafile.Checksums
+	arrow            bool // read with arrow-go
+}
+
+// readFile calls fn with the runs of consecutive offsets of one file, in file order.
+func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids ledgerIDs, allColumns bool, fn func(p int32, first, n int64)) (out fileRows, err error) {
+	fault := func(err error) error { return fmt.Errorf("%w: %w", errFault, err) }
+	key, err := wh.Key(f.FilePath())
+	if err != nil {
+		return out, fault(err)
+	}
+	obj, err := wh.Open(ctx, key)
+	if errors.Is(err, objstore.ErrNotFound) {
+		return out, fault(err)
+	}
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, obj.Close()) }()
+	if obj.Size() != f.FileSizeBytes() {
+		return out, fault(fmt.Errorf("%s: %w: %d bytes, its manifest says %d", f.FilePath(), datafile.ErrCorrupt, obj.Size(), f.FileSizeBytes()))
+	}
+	out, err = readLedger(ctx, obj, obj.Size(), f.FilePath(), ids, allColumns, fn)
+	if errors.Is(err, datafile.ErrCorrupt) {
+		err = fault(err)
+	}
+	return out, err
+}
+
+// readLedger decodes the two columns with parquet-go, after internal/datafile has looked at every byte that it will
+// allocate by.
+func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, ids ledgerIDs, allColumns bool, fn func(p int32, first, n int64)) (out fileRows, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: %w: parquet-go failed: %v", name, datafile.ErrCorrupt, r)
+		}
+	}()
+	footer, err := datafile.ReadFooter(ra, size, name)
+	if err != nil {
+		return out, err
+	}
+	if allColumns {
+		if out.sums, err = footer.VerifyChecksums(ctx, ra); err != nil {
+			return out, err
+		}
+	}
+	out.rows = footer.Rows()
+	leaves := [2]int{}
+	for i, id := range []int{ids.partition, ids.offset} {
+		leaf, ok := footer.Leaf(id)
+		if !ok {
+			out.unledgered = out.rows
+			return out, nil
+		}
+		leaves[i] = leaf
+	}
+	gate := &gate{ra: ra}
+	f, err := parquet.OpenFile(gate, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err != nil {
+		return out, fmt.Errorf("%s: %w: parquet-go: %w", name, datafile.ErrCorrupt, err)
+	}
+	if f.NumRows() != footer.Rows() || len(f.RowGroups()) != footer.RowGroups() {
+		return out, fmt.Errorf("%s: %w: parquet-go sees %d rows, arrow-go %d", name, datafile.ErrCorrupt, f.NumRows(), footer.Rows())
+	}
+	runs := &runs{emit: fn}
+	for g := range footer.RowGroups() {
+		// parquet-go v0.32.0 gives wrong values for most LZ4 pages, without an error (parquet-go issue 608).
+		out.arrow = out.arrow || footer.Compression(g, leaves[0]) == "lz4_raw" || footer.Compression(g, leaves[1]) == "lz4_raw"
+	}
+	for g, group := range f.RowGroups() {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		for i, leaf := range leaves {
+			c, n, err := footer.Chunk(ra, g, leaf)
+			if err != nil {
+				return out, err
+			}
+			gate.chunks[i] = c
+			if !allColumns {
+				out.sums.Pages, out.sums.Verified = out.sums.Pages+n.Pages, out.sums.Verified+n.Verified
+			}
+		}
+		if out.arrow {
+			continue
+		}
+		if err := readGroup(group, leaves, runs); err != nil {
+			return out, fmt.Errorf("%s: %w: row group %d: %w", name, datafile.ErrCorrupt, g, err)
+		}
+	}
+	if out.arrow {
+		if err := readArrow(ctx, ra, size, name, ids, runs); err != nil {
+			return out, err
+		}
+	}
+	runs.flush()
+	out.unledgered = runs.unledgered
+	return out, nil
+}
+
+// readArrow is the way around parquet-go.
+func readArrow(ctx context.Context, ra io.ReaderAt, size int64, name string, ids ledgerIDs, to *runs) error {
+	r, err := datafile.NewReader(ra, size, name, datafile.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	want := iceberg.NewSchema(0, iceberg.NestedField{ID: ids.partition, Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32},
+		iceberg.NestedField{ID: ids.offset, Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64})
+	return r.Scan(ctx, want, func(b arrow.RecordBatch) error {
+		partitions, offsets := b.Column(0).(*array.Int32), b.Column(1).(*array.Int64)
+		for i := range partitions.Len() {
+			to.row(partitions.Value(i), offsets.Value(i), partitions.IsValid(i) && offsets.IsValid(i))
+		}
+		return nil
+	})
+}
+
+// gate serves parquet-go the chunks that were checked, byte for byte, and everything else from the file.
+type gate struct {
+	ra     io.ReaderAt
+	chunks [2]datafile.Chunk
+}
+
+func (g *gate) ReadAt(p []byte, at int64) (int, error) {
+	for _, c := range g.chunks {
+		if at >= c.Offset && at+int64(len(p)) <= c.Offset+int64(len(c.Bytes)) {
+			return c.ReadAt(p, at)
+		}
+	}
+	return g.ra.ReadAt(p, at)
+}
+
+const valuesAtOnce = 4096
+
+// readGroup reads the two columns of a row group side by side.
+func readGroup(group parquet.RowGroup, leaves [2]int, to *runs) (err error) {
+	var readers [2]parquet.ColumnChunkValueReader
+	var values [2][]parquet.Value
+	for i, leaf := range leaves {
+		readers[i] = parquet.NewColumnChunkValueReader(group.ColumnChunks()[leaf])
+		values[i] = make([]parquet.Value, valuesAtOnce)
+		defer func() { err = errors.Join(err, readers[i].Close()) }()
+	}
+	for left := group.NumRows(); left > 0; {
+		n := min(left, valuesAtOnce)
+		for i, r := range readers {
+			if err := readFull(r, values[i][:n]); err != nil {
+				return err
+			}
+		}
+		for i := range n {
+			p, at := values[0][i], values[1][i]
+			to.row(p.Int32(), at.Int64(), !p.IsNull() && !at.IsNull())
+		}
+		left -= n
+	}
+	for _, r := range readers {
+		if n, err := r.ReadValues(values[0][:1]); n > 0 || !errors.Is(err, io.EOF) {
+			return fmt.Errorf("values after the last row: %w", errors.Join(err))
+		}
+	}
+	return nil
+}
+
+func readFull(r parquet.ValueReader, to []parquet.Value) error {
+	for len(to) > 0 {
+		n, err := r.ReadValues(to)
+		to = to[n:]
+		if len(to) == 0 {
+			return nil
+		}
+		if errors.Is(err, io.EOF) || (err == nil && n == 0) {
+			return fmt.Errorf("%d values are missing", len(to))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runs joins rows with consecutive offsets of one partition.
+type runs struct {
+	emit       func(p int32, first, n int64)
+	p          int32
+	first, n   int64
+	unledgered int64
+}
+
+func (r *runs) row(p int32, at int64, valid bool) {
+	if !valid || p < 0 || at < 0 {
+		r.unledgered++
+		return
+	}
+	if r.n > 0 && p == r.p && at == r.first+r.n {
+		r.n++
+		return
+	}
+	r.flush()
+	r.p, r.first, r.n = p, at, 1
+}
+
+func (r *runs) flush() {
+	if r.n > 0 {
+		r.emit(r.p, r.first, r.n)
+	}
+	r.n = 0
+}
