@@ -1,0 +1,161 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/internal/objstore"
+)
+
+// ErrCorrupt reports a manifest or manifest list that cannot be read; the error names the file.
+var ErrCorrupt = errors.New("manifest is damaged")
+
+// ErrDeleteFiles reports a table that another engine has put row deletes into, which this operation cannot honour.
+var ErrDeleteFiles = errors.New("the table has row-level delete files")
+
+const (
+	maxManifestListBytes = 64 << 20
+	maxManifestBytes     = 256 << 20
+)
+
+// File is a live data file and where it was found.
+type File struct {
+	iceberg.DataFile
+	SequenceNumber     int64 // of the snapshot that its rows belong to
+	FileSequenceNumber int64 // of the snapshot that added the file
+	SnapshotID         int64 // that added the file
+	Manifest           string
+}
+
+// Reader reads manifests of one warehouse and keeps those that were read lately: they never change.
+type Reader struct {
+	wh    *objstore.Warehouse
+	cache *manifestCache
+}
+
+// NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together.
+func NewReader(wh *objstore.Warehouse, cacheBytes int64) *Reader {
+	return &Reader{wh: wh, cache: newManifestCache(cacheBytes)}
+}
+
+// ReadManifests returns the manifests of snap, in the list's order.
+func ReadManifests(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot) (out []iceberg.ManifestFile, err error) {
+	if snap == nil {
+		return nil, nil
+	}
+	data, err := fetch(ctx, wh, snap.ManifestList, maxManifestListBytes)
+	if err != nil {
+		return nil, fmt.Errorf("manifest list of snapshot %d: %w", snap.SnapshotID, err)
+	}
+	defer func() { err = damaged(snap.ManifestList, recover(), err) }()
+	out, err = iceberg.ReadManifestList(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", snap.ManifestList, ErrCorrupt, err)
+	}
+	return out, nil
+}
+
+func fetch(ctx context.Context, wh *objstore.Warehouse, location string, limit int64) ([]byte, error) {
+	key, err := wh.Key(location)
+	if err != nil {
+		return nil, err
+	}
+	info, err := wh.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size > limit {
+		return nil, fmt.Errorf("%s: %w: %d bytes, at most %d", location, ErrCorrupt, info.Size, limit)
+	}
+	return wh.Get(ctx, key)
+}
+
+// damaged turns what was recovered from a panic of the decoder into ErrCorrupt: iceberg-go v0.7.0 panics on some
+// damaged manifests.
+func damaged(location string, recovered any, err error) error {
+	if recovered == nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w: the decoder failed: %v", location, ErrCorrupt, recovered)
+}
+
+// Entries returns the live entries of one manifest. They are shared: do not change them.
+func (r *Reader) Entries(ctx context.Context, m iceberg.ManifestFile) (out []iceberg.ManifestEntry, err error) {
+	if e, ok := r.cache.get(m.FilePath()); ok {
+		return e, nil
+	}
+	data, err := fetch(ctx, r.wh, m.FilePath(), maxManifestBytes)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	defer func() { err = damaged(m.FilePath(), recover(), err) }()
+	out, err = iceberg.ReadManifest(m, bytes.NewReader(data), true)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", m.FilePath(), ErrCorrupt, err)
+	}
+	// Lists of format version 1 may leave the counts out.
+	if want := int(m.AddedDataFiles()) + int(m.ExistingDataFiles()); len(out) != want && m.AddedDataFiles() >= 0 && m.ExistingDataFiles() >= 0 {
+		return nil, fmt.Errorf("%s: %w: %d live entries, the list says %d", m.FilePath(), ErrCorrupt, len(out), want)
+	}
+	for _, e := range out {
+		df := e.DataFile()
+		if df.Count() < 0 || df.FileSizeBytes() < 0 {
+			return nil, fmt.Errorf("%s: %w: %s has %d rows in %d bytes", m.FilePath(), ErrCorrupt, df.FilePath(), df.Count(), df.FileSizeBytes())
+		}
+		// Decoded lazily by the library; a panic belongs here, behind the recover, not at the reader's.
+		_, _ = df.Partition(), df.LowerBoundValues()
+	}
+	r.cache.put(m.FilePath(), int64(len(data)), out)
+	return out, nil
+}
+
+// Manifests returns the manifests of snap.
+func (r *Reader) Manifests(ctx context.Context, snap *table.Snapshot) ([]iceberg.ManifestFile, error) {
+	return ReadManifests(ctx, r.wh, snap)
+}
+
+// Files returns the live data files of snap that keep accepts (nil: all), in manifest order. A table with live
+// delete files gives ErrDeleteFiles, because its data files alone would show deleted rows.
+func (r *Reader) Files(ctx context.Context, snap *table.Snapshot, keep func(iceberg.DataFile) bool) ([]File, error) {
+	manifests, err := r.Manifests(ctx, snap)
+	if err != nil {
+		return nil, err
+	}
+	return r.FilesOf(ctx, manifests, keep)
+}
+
+// FilesOf is Files over manifests that were read before.
+func (r *Reader) FilesOf(ctx context.Context, manifests []iceberg.ManifestFile, keep func(iceberg.DataFile) bool) ([]File, error) {
+	var out []File
+	for _, m := range manifests {
+		entries, err := r.Entries(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		if m.ManifestContent() == iceberg.ManifestContentDeletes && len(entries) > 0 {
+			return nil, fmt.Errorf("%w: %s: compact the table with the engine that made them", ErrDeleteFiles, m.FilePath())
+		}
+		for _, e := range entries {
+			df := e.DataFile()
+			if keep != nil && !keep(df) {
+				continue
+			}
+			f := File{DataFile: df, SequenceNumber: e.SequenceNum(), SnapshotID: e.SnapshotID(), Manifest: m.FilePath()}
+			if s := e.FileSequenceNum(); s != nil {
+				f.FileSequenceNumber = *s
+			}
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// Files reads the live data files of snap without a cache.
+func Files(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot, keep func(iceberg.DataFile) bool) ([]File, error) {
+	return NewReader(wh, 0).Files(ctx, snap, keep)
+}
