@@ -1,0 +1,16 @@
+// Package compaction keeps tables in a shape that readers like: it merges small data files and manifests, expires
+// snapshots outside the window, and removes files that no snapshot names. What to do is decided by compaction/plan; this
+// package reads the state, does the I/O and commits. docs/decisions/0003-compaction.md holds the reasons and the costs.
+//
+// It works beside ingest through the catalog alone. A rewrite is a `replace` snapshot on a pinned head: the same rows in
+// other files, with the head's Firn record carried on, and the pipeline's tag left where it is. When the head moves, the
+// rewrite is built again on the new head from the same data files; when an input is gone, it is given up.
+//
+// Invariants
+//   - Rows out are rows in, by the manifests, the footers and the batches, before anything is committed.
+//   - A table with row-level deletes, or of a format other than 2, is not rewritten; it is counted and shown.
+//   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
+//     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it
+//     is older than that itself. Files reachable are read after the listing. Metadata files are never deleted.
+//   - Everything held is bounded: one job at a time, its output beyond spoolMemory on disk, MaxJobBytes a commit.
+package compaction
