@@ -1,0 +1,205 @@
+package query
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// rowRange is the rows with from[p] <= _kafka_offset < to[p] of each partition p. A partition that is absent in from
+// is taken from its start; one that is absent in a to which is not nil gives nothing. Rows without ledger values
+// belong to no range that bounds anything.
+type rowRange struct{ from, to offset.Vector }
+
+func (r rowRange) all() bool { return r.from == nil && r.to == nil }
+
+func (r rowRange) lower(p int32) int64 { return r.from[p] } // no offset is negative
+
+func (r rowRange) upper(p int32) int64 {
+	if r.to == nil {
+		return math.MaxInt64
+	}
+	return r.to[p]
+}
+
+func (r rowRange) holds(p int32, at int64) bool { return at >= r.lower(p) && at < r.upper(p) }
+
+// below is r cut once more; nil cuts nothing.
+func (r rowRange) below(v offset.Vector) rowRange {
+	if v == nil {
+		return r
+	}
+	if r.to == nil {
+		r.to = v
+		return r
+	}
+	to := offset.Vector{}
+	for p, at := range r.to {
+		if b, known := v[p]; known {
+			to[p] = min(at, b)
+		}
+	}
+	r.to = to
+	return r
+}
+
+// bounds is what a manifest says of a file's ledger columns.
+type bounds struct {
+	known           bool
+	firstP, lastP   int32
+	firstAt, lastAt int64
+	nulls           bool // perhaps rows without ledger values
+}
+
+// ledgerColumns are the field ids of the columns that ranges are about; ok is false for a table that Firn does not
+// ingest into.
+func ledgerColumns(sc *iceberg.Schema) (partition, offs int, ok bool) {
+	p, okP := sc.FindFieldByName(ledger.ColPartition)
+	o, okO := sc.FindFieldByName(ledger.ColOffset)
+	return p.ID, o.ID, okP && okO
+}
+
+func boundsOf(df iceberg.DataFile, partition, offs int) bounds {
+	b := bounds{}
+	lo, up := df.LowerBoundValues(), df.UpperBoundValues()
+	p0, ok0 := intBound(lo[partition])
+	p1, ok1 := intBound(up[partition])
+	o0, ok2 := intBound(lo[offs])
+	o1, ok3 := intBound(up[offs])
+	if !ok0 || !ok1 || !ok2 || !ok3 || p0 < math.MinInt32 || p1 > math.MaxInt32 || p0 > p1 || o0 > o1 {
+		return b
+	}
+	b.known, b.firstP, b.lastP, b.firstAt, b.lastAt = true, int32(p0), int32(p1), o0, o1
+	nulls := df.NullValueCounts()
+	np, okP := nulls[partition]
+	no, okO := nulls[offs]
+	b.nulls = !okP || !okO || np > 0 || no > 0
+	return b
+}
+
+// intBound reads an int or a long (Iceberg spec, "Binary single-value serialization").
+func intBound(b []byte) (int64, bool) {
+	switch len(b) {
+	case 4:
+		return int64(int32(binary.LittleEndian.Uint32(b))), true
+	case 8:
+		return int64(binary.LittleEndian.Uint64(b)), true
+	}
+	return 0, false
+}
+
+// mayHold reports whether a file with these bounds can hold a row of the range. It errs on the side of yes.
+func (r rowRange) mayHold(b bounds) bool {
+	if r.all() || !b.known {
+		return true
+	}
+	overlaps := func(p int32) bool {
+		return max(b.firstAt, r.lower(p)) < r.upper(p) && b.lastAt >= r.lower(p)
+	}
+	if r.to != nil {
+		for p := range r.to {
+			if p >= b.firstP && p <= b.lastP && overlaps(p) {
+				return true
+			}
+		}
+		return false
+	}
+	named := int64(0)
+	for p := range r.from {
+		if p < b.firstP || p > b.lastP {
+			continue
+		}
+		if overlaps(p) {
+			return true
+		}
+		named++
+	}
+	return int64(b.lastP)-int64(b.firstP)+1 > named // a partition that from does not name
+}
+
+// maxWholePartitions bounds the loop over a file's partitions.
+const maxWholePartitions = 4096
+
+// holdsAll reports whether every row of such a file is in the range. It errs on the side of no.
+func (r rowRange) holdsAll(b bounds) bool {
+	if r.all() {
+		return true
+	}
+	if !b.known || b.nulls || int64(b.lastP)-int64(b.firstP) >= maxWholePartitions {
+		return false
+	}
+	for p := b.firstP; ; p++ {
+		if b.firstAt < r.lower(p) || b.lastAt >= r.upper(p) {
+			return false
+		}
+		if p == b.lastP {
+			return true
+		}
+	}
+}
+
+// cut returns the rows of b that are in the range, in order. partition and offs are column positions. The result is
+// the caller's; nil when there is none.
+func (r rowRange) cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs int) (arrow.RecordBatch, error) {
+	ps, okP := b.Column(partition).(*array.Int32)
+	os, okO := b.Column(offs).(*array.Int64)
+	if !okP || !okO {
+		return nil, fmt.Errorf("columns %s and %s are %s and %s, want int32 and int64", ledger.ColPartition, ledger.ColOffset,
+			b.Column(partition).DataType(), b.Column(offs).DataType())
+	}
+	var runs [][2]int64 // [start, end) of rows that stay
+	for i := 0; i < ps.Len(); i++ {
+		if ps.IsNull(i) || os.IsNull(i) || !r.holds(ps.Value(i), os.Value(i)) {
+			continue
+		}
+		if n := len(runs); n > 0 && runs[n-1][1] == int64(i) {
+			runs[n-1][1]++
+		} else {
+			runs = append(runs, [2]int64{int64(i), int64(i) + 1})
+		}
+	}
+	return takeRuns(mem, b, runs)
+}
+
+// takeRuns copies only when there is more than one run: rows are written in offset order, so mostly there is not.
+func takeRuns(mem memory.Allocator, b arrow.RecordBatch, runs [][2]int64) (arrow.RecordBatch, error) {
+	switch len(runs) {
+	case 0:
+		return nil, nil
+	case 1:
+		return b.NewSlice(runs[0][0], runs[0][1]), nil
+	}
+	cols := make([]arrow.Array, 0, b.NumCols())
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	var rows int64
+	for _, r := range runs {
+		rows += r[1] - r[0]
+	}
+	for _, col := range b.Columns() {
+		parts := make([]arrow.Array, len(runs))
+		for i, r := range runs {
+			parts[i] = array.NewSlice(col, r[0], r[1])
+		}
+		c, err := array.Concatenate(parts, mem)
+		for _, p := range parts {
+			p.Release()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("rows of a range: %w", err)
+		}
+		cols = append(cols, c)
+	}
+	return array.NewRecordBatch(b.Schema(), cols, rows), nil
+}
