@@ -1,0 +1,80 @@
+package source
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Trouble is what keeps a source from reading at present; it is retried until it passes.
+type Trouble struct {
+	Cause    error
+	Since    time.Time
+	Attempts int
+}
+
+// Error implements error.
+func (t *Trouble) Error() string {
+	return fmt.Sprintf("%v (since %s, attempt %d)", t.Cause, t.Since.UTC().Format(time.RFC3339), t.Attempts)
+}
+
+// Unwrap gives the cause.
+func (t *Trouble) Unwrap() error { return t.Cause }
+
+// health holds the present troubles by what they concern: the topic's layout, a broker, a partition. Success with one
+// says nothing about another.
+type health struct {
+	now func() time.Time
+	log *slog.Logger
+
+	mu       sync.Mutex
+	troubles map[string]*Trouble
+}
+
+// note records a failure and returns how many there were in a row.
+func (h *health) note(what string, cause error) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.troubles[what]
+	if t == nil {
+		t = &Trouble{Since: h.now()}
+		h.troubles[what] = t
+		h.log.Warn("kafka trouble, retrying", "part", what, "error", cause)
+	}
+	t.Cause = cause
+	t.Attempts++
+	return t.Attempts
+}
+
+func (h *health) clear(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.troubles[what]; t != nil {
+		delete(h.troubles, what)
+		h.log.Info("kafka trouble is over", "part", what, "attempts", t.Attempts, "seconds", h.now().Sub(t.Since).Seconds())
+	}
+}
+
+func (h *health) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.troubles)
+}
+
+// err is a copy of the oldest trouble, nil when there is none.
+func (h *health) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var oldest *Trouble
+	for _, t := range h.troubles {
+		if oldest == nil || t.Since.Before(oldest.Since) {
+			oldest = t
+		}
+	}
+	if oldest == nil {
+		return nil
+	}
+	c := *oldest
+	return &c
+}
