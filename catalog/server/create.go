@@ -154,6 +154,18 @@ func (s *Service) newMetadata(req catalog.CreateTable) (m table.Metadata, err er
 	return m, nil
 }
 
+// absent gives ErrExists when there is a table of this name, before anything costly is done for a new one.
+func (s *Service) absent(ctx context.Context, id catalog.Identifier) error {
+	_, err := s.store.Head(ctx, id)
+	if err == nil {
+		return fmt.Errorf("%w: table %s", catalog.ErrExists, id)
+	}
+	if errors.Is(err, catalog.ErrNoSuchTable) {
+		return nil
+	}
+	return err
+}
+
 // stage prepares a table that a later commit with assert-create makes.
 func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (table.Metadata, error) {
 	if err := checkTableName(id); err != nil {
@@ -162,9 +174,7 @@ func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.
 	if _, err := s.store.LoadNamespace(ctx, id.Namespace()); err != nil {
 		return nil, err
 	}
-	if _, err := s.store.Head(ctx, id); err == nil {
-		return nil, fmt.Errorf("%w: table %s", catalog.ErrExists, id)
-	} else if !errors.Is(err, catalog.ErrNoSuchTable) {
+	if err := s.absent(ctx, id); err != nil {
 		return nil, err
 	}
 	m, err := s.newMetadata(req)
@@ -304,6 +314,9 @@ func (s *Service) RegisterTable(ctx context.Context, id catalog.Identifier, meta
 
 func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataLocation string) (*lean, error) {
 	if err := checkTableName(id); err != nil {
+		return nil, err
+	}
+	if err := s.absent(ctx, id); err != nil {
 		return nil, err
 	}
 	loc, err := cleanLocation(s.wh.URI, metadataLocation)

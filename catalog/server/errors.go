@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/internal/wire"
@@ -56,4 +57,35 @@ func status(err error) (int, string) {
 		return http.StatusServiceUnavailable, wire.TypeUnavailable
 	}
 	return http.StatusInternalServerError, wire.TypeInternal
+}
+
+// inIceberg gives the requirement errors of iceberg-go the words of the Java reference, which other catalogs took over.
+var inIceberg = strings.NewReplacer("requirement failed: ", "Requirement failed: ", "UUID mismatch", "UUID does not match",
+	"field id has changed", "field id changed", "partition id has changed", "partition id changed",
+	"default spec id has changed", "default partition spec changed", "current schema id has changed", "current schema changed")
+
+// message is an error as others read it: the commonest begin as those of the Java reference do, on whose words
+// clients and Iceberg's compatibility kit rely.
+func message(err error) string {
+	s := err.Error()
+	from := func(text, instead string) string {
+		if _, rest, ok := strings.Cut(s, text); ok {
+			return instead + rest
+		}
+		return s
+	}
+	switch _, typ := status(err); typ {
+	case wire.TypeNoSuchTable:
+		return from(catalog.ErrNoSuchTable.Error()+": ", "Table does not exist: ")
+	case wire.TypeNoSuchNamespace:
+		return from(catalog.ErrNoSuchNamespace.Error()+": ", "Namespace does not exist: ")
+	case wire.TypeAlreadyExists:
+		if t := from(catalog.ErrExists.Error()+": table ", "Table already exists: "); t != s {
+			return t
+		}
+		return from(catalog.ErrExists.Error()+": namespace ", "Namespace already exists: ")
+	case wire.TypeCommitFailed:
+		return inIceberg.Replace(from(catalog.ErrConflict.Error()+": ", ""))
+	}
+	return s
 }

@@ -220,7 +220,7 @@ func (h *handler) fail(r *request, err error) int {
 		h.s.log.Warn("catalog request failed", "method", r.Method, "path", r.URL.EscapedPath(), "status", code, "error", err)
 	}
 	var m wire.ErrorModel
-	m.Error.Message, m.Error.Type, m.Error.Code = err.Error(), typ, code
+	m.Error.Message, m.Error.Type, m.Error.Code = message(err), typ, code
 	if code == http.StatusServiceUnavailable {
 		r.out.Header().Set("Retry-After", "1")
 	}

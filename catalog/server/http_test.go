@@ -261,6 +261,37 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestWords: the commonest errors begin as the Java reference's do; its compatibility kit compares them.
+func TestWords(t *testing.T) {
+	f := memory(t)
+	f.makeTable(t, "t")
+	l := want[loaded](t, f.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""), 200)
+	requires := func(r string) string { return `{"requirements":[` + r + `],"updates":[]}` }
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+		begins             string
+	}{
+		{"GET", "/v1/namespaces/ns/tables/x", "", 404, "Table does not exist: ns.x"},
+		{"GET", "/v1/namespaces/none", "", 404, "Namespace does not exist: none"},
+		{"POST", "/v1/namespaces/none/tables", `{"name":"x","schema":` + schemaJSON + `}`, 404, "Namespace does not exist: none"},
+		{"POST", "/v1/namespaces", `{"namespace":["ns"]}`, 409, "Namespace already exists: ns"},
+		{"POST", "/v1/namespaces/ns/tables", `{"name":"t","schema":` + schemaJSON + `}`, 409, "Table already exists: ns.t"},
+		{"POST", "/v1/namespaces/ns/register", `{"name":"t","metadata-location":"` + l.Location + `"}`, 409, "Table already exists: ns.t"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-create"}`), 409, "Requirement failed: table already exists"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-table-uuid","uuid":"9c12d441-03fe-4693-9a96-a0705ddf69c1"}`), 409, "Requirement failed: UUID does not match"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-current-schema-id","current-schema-id":7}`), 409, "Requirement failed: current schema changed"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-last-assigned-field-id","last-assigned-field-id":70}`), 409, "Requirement failed: last assigned field id changed"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-last-assigned-partition-id","last-assigned-partition-id":7}`), 409, "Requirement failed: last assigned partition id changed"},
+		{"POST", "/v1/namespaces/ns/tables/t", requires(`{"type":"assert-default-spec-id","default-spec-id":7}`), 409, "Requirement failed: default partition spec changed"},
+	} {
+		got := want[failure](t, f.ask(t, tc.method, tc.path, tc.body), tc.status)
+		if !strings.HasPrefix(got.Error.Message, tc.begins) {
+			t.Errorf("%s %s %s: %q does not begin with %q", tc.method, tc.path, tc.body, got.Error.Message, tc.begins)
+		}
+	}
+}
+
 // TestCurrentSchemaLast: the second half of a staged creation as DuckDB sends it, with the current schema named last.
 func TestCurrentSchemaLast(t *testing.T) {
 	f := memory(t)
