@@ -301,7 +301,7 @@ func TestFitNeverWidens(t *testing.T) {
 
 func TestVisibleLeavesNothingThatActs(t *testing.T) {
 	for in, want := range map[string]string{
-		"plain é日":        "plain é日",
+		"plain é日":         "plain é日",
 		"\x1b]0;title\x07": `\x1b]0;title\x07`,
 		"a\u202eb":         `a\u202eb`,
 		"\x9b31m":          `\x9b31m`, // not UTF-8

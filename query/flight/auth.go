@@ -46,7 +46,8 @@ func secretOf(header string) string {
 	case "bearer":
 		return strings.TrimSpace(rest)
 	case "basic":
-		b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(rest))
+		// arrow-go leaves the padding out, the others do not.
+		b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(rest), "="))
 		if err != nil {
 			return ""
 		}

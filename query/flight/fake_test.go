@@ -3,7 +3,6 @@ package flight
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -23,12 +22,7 @@ import (
 	"github.com/firnlake/firn/query"
 )
 
-func TestMain(m *testing.M) {
-	if runChild() { // see ipc_kill_test.go
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeEngine answers a handful of statements with real Arrow data.
 type fakeEngine struct {
@@ -332,4 +326,12 @@ func count(t *testing.T, res query.Result, err error) int {
 	return n
 }
 
-var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
+// eventually waits for what another goroutine is about to do.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within 5 s", what)
+		}
+	}
+}

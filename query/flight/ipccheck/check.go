@@ -193,6 +193,9 @@ func (c *cursor) column(col *column) (rows int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if nulls > 0 && col.noNulls {
+		return 0, fmt.Errorf("%w: %d NULL keys in maps", ErrDamaged, nulls)
+	}
 	if col.layout == layoutNull {
 		return rows, nil
 	}

@@ -17,6 +17,7 @@ const (
 	typeInterval        = 11
 	typeList            = 12
 	typeStruct          = 13
+	typeUnion           = 14
 	typeFixedSizeBinary = 15
 	typeFixedSizeList   = 16
 	typeMap             = 17
@@ -44,6 +45,7 @@ type column struct {
 	layout   layout
 	width    int64
 	text     bool // the data is UTF-8
+	noNulls  bool // the keys of a map: arrow-go panics on a NULL there
 	children []column
 }
 
@@ -137,6 +139,9 @@ func (l Limits) fieldOf(t table, depth int, budget *int) (column, error) {
 	if kind == typeMap && (len(children) != 1 || children[0].layout != layoutStruct || len(children[0].children) != 2) {
 		return column{}, fmt.Errorf("%w: a map is not a list of pairs", ErrDamaged)
 	}
+	if kind == typeMap {
+		c.children[0].noNulls, c.children[0].children[0].noNulls = true, true
+	}
 	return c, nil
 }
 
@@ -174,6 +179,9 @@ func columnOf(kind uint8, t table, children []column) (column, error) {
 	case typeStruct:
 		return column{layout: layoutStruct, children: children}, nil
 	default:
+		if kind > typeLargeList || kind == typeUnion {
+			return column{}, fmt.Errorf("%w: type %d", ErrUnsupported, kind)
+		}
 		if len(children) != 0 {
 			return column{}, fmt.Errorf("%w: %d children under a flat type", ErrDamaged, len(children))
 		}
@@ -236,13 +244,7 @@ func fixedWidth(kind uint8, t table) (int64, error) {
 	case typeFloatingPoint:
 		return unit(0, 2, 4, 8)
 	case typeDecimal:
-		if _, err := t.i32(4, 0); err != nil {
-			return 0, err
-		}
-		if _, err := t.i32(6, 0); err != nil {
-			return 0, err
-		}
-		return bits(8, 128, 32, 64, 128, 256)
+		return decimalWidth(t, bits)
 	case typeDate:
 		return unit(1, 4, 8)
 	case typeTime:
@@ -268,4 +270,27 @@ func fixedWidth(kind uint8, t table) (int64, error) {
 		return int64(w), err
 	}
 	return 0, fmt.Errorf("%w: type %d", ErrUnsupported, kind)
+}
+
+// maxPrecision is the digits that a decimal of so many bytes holds; arrow-go looks powers of ten up by it.
+var maxPrecision = map[int64]int32{4: 9, 8: 18, 16: 38, 32: 76}
+
+// decimalWidth also bounds precision and scale: a value is printed with as many digits as the scale says.
+func decimalWidth(t table, bits func(int64, int32, ...int32) (int64, error)) (int64, error) {
+	width, err := bits(8, 128, 32, 64, 128, 256)
+	if err != nil {
+		return 0, err
+	}
+	precision, err := t.i32(4, 0)
+	if err != nil {
+		return 0, err
+	}
+	scale, err := t.i32(6, 0)
+	if err != nil {
+		return 0, err
+	}
+	if most := maxPrecision[width]; precision < 1 || precision > most || scale < -most || scale > most {
+		return 0, fmt.Errorf("%w: a decimal of precision %d and scale %d in %d bytes", ErrDamaged, precision, scale, width)
+	}
+	return width, nil
 }

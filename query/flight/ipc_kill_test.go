@@ -1,3 +1,0 @@
-package flight
-
-func runChild() bool { return false }
