@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"runtime"
 	"time"
@@ -106,6 +107,10 @@ func newInput(seed int64, rows int) (*input, error) {
 func contestants(sc *iceberg.Schema, codec string) ([]writer, error) {
 	o := datafile.DefaultWriteOptions()
 	o.Codec = codec
+	ag, err := newArrowGo(sc, codec)
+	if err != nil {
+		return nil, err
+	}
 	pg, err := newParquetGo(sc, codec)
 	if err != nil {
 		return nil, err
@@ -118,6 +123,7 @@ func contestants(sc *iceberg.Schema, codec string) ([]writer, error) {
 			}
 			return err
 		}},
+		{"arrow-go", ag.write},
 		{"parquet-go", pg.write},
 	}, nil
 }
@@ -152,7 +158,10 @@ func contest(ctx context.Context, rep *report.Report, in *input, rows int, codec
 		if w.name != "firn" {
 			return nil
 		}
-		return &report.Reference{Name: "parquet-go", Value: f("parquet-go")}
+		return &report.Reference{Name: "arrow-go", Value: f("arrow-go")}
+	}
+	if err := checksumShare(rep, writers[0], in, perFile.Figure("firn").Median, labels(writers[0])); err != nil {
+		return err
 	}
 	for _, w := range writers {
 		err := errors.Join(
@@ -165,6 +174,30 @@ func contest(ctx context.Context, rep *report.Report, in *input, rows int, codec
 		}
 	}
 	return nil
+}
+
+// checksumShare is what the page checksums cost: the CPU of summing a file's bytes as part of that of writing it.
+func checksumShare(rep *report.Report, w writer, in *input, msPerFile float64, labels map[string]any) error {
+	var buf bytes.Buffer
+	if err := w.write(&buf, in.rows[0]); err != nil {
+		return err
+	}
+	var share []float64
+	for range 3 {
+		const rounds = 200
+		var sum uint32
+		use, err := report.Measure(func() error {
+			for range rounds {
+				sum ^= crc32.ChecksumIEEE(buf.Bytes())
+			}
+			return nil
+		})
+		if err != nil || sum != 0 { // an even number of equal sums
+			return fmt.Errorf("checksums: %08x, %w", sum, errors.Join(err))
+		}
+		share = append(share, use.CPU.Seconds()*1e3/rounds/msPerFile*100)
+	}
+	return rep.AddFigure("checksum_percent", "%", labels, report.Of(share...), nil)
 }
 
 // check writes each batch, reads it back with arrow-go by field id, compares, and looks for what manifests need. It

@@ -13,8 +13,6 @@ import (
 	"github.com/parquet-go/parquet-go/compress"
 	"github.com/parquet-go/parquet-go/compress/snappy"
 	"github.com/parquet-go/parquet-go/compress/zstd"
-
-	"github.com/firnlake/firn/internal/ledger"
 )
 
 // parquetGo writes columns through parquet-go's column writers, the lowest level that it offers: no rows, no reflection,
@@ -34,7 +32,7 @@ type leaf struct {
 func newParquetGo(sc *iceberg.Schema, codec string) (*parquetGo, error) {
 	codecs := map[string]compress.Codec{"zstd": &zstd.Codec{Level: zstd.SpeedFastest}, "snappy": &snappy.Codec{}}
 	p := &parquetGo{}
-	root, err := p.group(sc.Fields(), nil)
+	root, err := p.group(sc.Fields(), nil, "")
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +58,10 @@ type field struct {
 func (f field) Name() string                           { return f.name }
 func (f field) Value(base reflect.Value) reflect.Value { return base.FieldByName(f.name) }
 
-func (p *parquetGo) group(fields []iceberg.NestedField, path []int) (parquet.Node, error) {
+func (p *parquetGo) group(fields []iceberg.NestedField, path []int, prefix string) (parquet.Node, error) {
 	g := group{Node: parquet.Group{}}
 	for i, f := range fields {
-		n, err := p.node(f, append(slices.Clip(path), i))
+		n, err := p.node(f, append(slices.Clip(path), i), prefix+f.Name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -75,12 +73,12 @@ func (p *parquetGo) group(fields []iceberg.NestedField, path []int) (parquet.Nod
 	return g, nil
 }
 
-func (p *parquetGo) node(f iceberg.NestedField, path []int) (parquet.Node, error) {
+func (p *parquetGo) node(f iceberg.NestedField, path []int, name string) (parquet.Node, error) {
 	l := leaf{path: path}
 	var n parquet.Node
 	switch t := f.Type.(type) {
 	case *iceberg.StructType:
-		return p.group(t.FieldList, path)
+		return p.group(t.FieldList, path, name+".")
 	case iceberg.Int32Type:
 		n, l.append = parquet.Encoded(parquet.Int(32), &parquet.RLEDictionary), appendInt32
 	case iceberg.Int64Type:
@@ -94,8 +92,8 @@ func (p *parquetGo) node(f iceberg.NestedField, path []int) (parquet.Node, error
 	default:
 		return nil, fmt.Errorf("the benchmark's events have no %s", t)
 	}
-	if f.Name == ledger.ColOffset || f.Name == ledger.ColTimestamp || f.Name == ledger.ColIngestedAt {
-		n = parquet.Encoded(n, &parquet.DeltaBinaryPacked)
+	if unique[name] {
+		n = parquet.Encoded(n, &parquet.Plain)
 	}
 	p.leaves = append(p.leaves, l)
 	return n, nil

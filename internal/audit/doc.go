@@ -2,8 +2,9 @@
 // columns of every live data file, the records in the snapshots' summaries, the dead-letter table and, when asked, the
 // log itself, and compares. It changes nothing.
 //
-// The Parquet files are read with parquet-go, while Firn writes them with arrow-go: a fault of the writer's library
-// cannot hide itself in its own reader. parquet-go allocates by numbers that it finds in the file, so every footer and
+// The Parquet files are read with parquet-go, which Firn uses nowhere else: compaction and queries read with arrow-go,
+// whose schema and footer are those of Firn's writer, and a fault that the two share cannot hide itself from a third.
+// parquet-go allocates by numbers that it finds in the file, so every footer and
 // every page goes through internal/datafile first, which checks them, and the checksums of pages where there are any.
 // Files with LZ4 are the exception: parquet-go v0.32.0 misreads them without an error, so arrow-go reads those.
 //

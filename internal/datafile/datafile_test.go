@@ -95,7 +95,7 @@ func TestRoundTrip(t *testing.T) {
 			defer a.Release()
 			defer b.Release()
 			o := DefaultWriteOptions()
-			o.Codec, o.Mem, o.RowGroupRows = codec, mem, 50
+			o.Codec, o.RowGroupRows = codec, 50
 			data, st := encode(t, o, a, b)
 			if st.Rows != 105 || len(st.SplitOffsets) != 3 {
 				t.Fatalf("%d rows in %d row groups", st.Rows, len(st.SplitOffsets))
