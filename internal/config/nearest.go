@@ -73,3 +73,6 @@ func didYouMean(s string, candidates []string) string {
 	slices.Sort(known)
 	return "; known here: " + strings.Join(known, ", ")
 }
+
+// DidYouMean is didYouMean for names that are no keys: columns, transforms.
+func DidYouMean(s string, candidates []string) string { return didYouMean(s, candidates) }

@@ -168,9 +168,10 @@ func Build(ctx context.Context, wh *objstore.Warehouse, h Head, c Change, now ti
 	if err := put(ctx, wh, location, buf.Bytes()); err != nil {
 		return table.Snapshot{}, fmt.Errorf("manifest list: %w", err)
 	}
-	at := now.UnixMilli()
+	// Time in a table never runs backwards, though our clock may be behind the catalog's: it refuses such a snapshot.
+	at := max(now.UnixMilli(), h.Meta.LastUpdatedMillis())
 	if h.Snapshot != nil {
-		at = max(at, h.Snapshot.TimestampMs) // time in a table never runs backwards
+		at = max(at, h.Snapshot.TimestampMs)
 	}
 	schemaID := h.Meta.CurrentSchema().ID
 	s := table.Snapshot{SnapshotID: c.SnapshotID, ParentSnapshotID: h.ID(), SequenceNumber: seq, TimestampMs: at,

@@ -263,6 +263,12 @@ func TestTimeNeverRunsBackwards(t *testing.T) {
 	if s := b.add(b.file("b", 3, 1)); s.TimestampMs < first.TimestampMs {
 		t.Errorf("snapshot at %d follows one at %d", s.TimestampMs, first.TimestampMs)
 	}
+	c := newBench(t, "2")
+	s, err := Build(t.Context(), c.wh, c.head(), Change{SnapshotID: NewID(), Operation: table.OpAppend}, time.UnixMilli(1000))
+	c.must(err)
+	if s.TimestampMs < c.meta.LastUpdatedMillis() {
+		t.Errorf("the first snapshot of a table is older than the table: %d", s.TimestampMs)
+	}
 }
 
 func TestRetentionIsKept(t *testing.T) {

@@ -1,0 +1,260 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+// try is one batch on its way into the table, over as many calls of Commit as it takes.
+type try struct {
+	batch  string
+	ranges []offset.Range // of the batch, and those carried
+	next   offset.Vector  // V once it is committed
+	main   *leg
+	dead   *leg // nil without dead letters
+
+	open     bool // a request was sent, and it is not known that it had no effect
+	attempts int
+	phases   timed
+}
+
+// Commit implements engine.Committer.
+func (c *Committer) Commit(ctx context.Context, b *engine.Batch) (engine.Committed, error) {
+	if !c.ready {
+		return engine.Committed{}, fmt.Errorf("%w: the position has to be recovered first", engine.ErrRewound)
+	}
+	done, err := c.commit(ctx, b)
+	if classify(err) == fenced {
+		c.ready, c.try = false, nil
+	}
+	return done, err
+}
+
+func (c *Committer) commit(ctx context.Context, b *engine.Batch) (engine.Committed, error) {
+	if c.try != nil && c.try.batch != b.ID {
+		if c.try.open {
+			return engine.Committed{}, fmt.Errorf("%w: batch %s follows batch %s, whose outcome is not known", engine.ErrRewound, b.ID, c.try.batch)
+		}
+		c.try = nil
+	}
+	if c.try == nil {
+		t, err := c.begin(ctx, b)
+		if err != nil {
+			return engine.Committed{}, err
+		}
+		if t == nil {
+			return engine.Committed{Offsets: c.pos.offsets().Clone(), Epoch: c.pos.epoch, At: c.cfg.Now()}, nil
+		}
+		c.try = t
+	}
+	t := c.try
+	if err := c.store(ctx, t); err != nil {
+		return engine.Committed{}, err
+	}
+	start, before := time.Now(), t.phases[phaseManifest]
+	err := c.span(ctx, phaseCatalog, func(ctx context.Context) error { return c.deliver(ctx, t) })
+	t.phases[phaseCatalog] += time.Since(start) - (t.phases[phaseManifest] - before)
+	if err != nil {
+		return engine.Committed{}, err
+	}
+	return c.finish(t), nil
+}
+
+// begin decides what the batch needs: nil when it holds only offsets without a record and a snapshot was made lately;
+// then they wait for the next batch. Otherwise its rows are encoded, and the caller's are no longer needed.
+func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
+	ranges, err := offset.Merge(append(slices.Clone(c.carried), b.Ranges...))
+	if err != nil {
+		return nil, fmt.Errorf("%w: batch %s: %w", engine.ErrRewound, b.ID, err)
+	}
+	next, err := c.pos.offsets().Advance(ranges)
+	if err != nil {
+		return nil, fmt.Errorf("%w: batch %s does not continue the table: %w", engine.ErrRewound, b.ID, err)
+	}
+	in := c.withoutSticky(b)
+	defer in.release()
+	if len(in.rows) == 0 && len(in.dead) == 0 && c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval {
+		c.carried = ranges
+		return nil, nil
+	}
+	t := &try{batch: b.ID, ranges: ranges, next: next, phases: timed{}}
+	start := time.Now()
+	err = c.span(ctx, phaseEncode, func(ctx context.Context) error { return c.encodeLegs(ctx, t, b, in) })
+	t.phases.since(phaseEncode, start)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in input) error {
+	meta := c.main.head.Meta
+	t.main = &leg{p: &c.main, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.record(ctx, t, b, in.last)}
+	var err error
+	if len(in.rows) > 0 {
+		if t.main.schema, err = schemaOf(meta, in.rows[0].Schema()); err != nil {
+			return fmt.Errorf("table %s: %w", c.main.id, err)
+		}
+		if t.main.files, err = encodeFiles(ctx, meta, t.main.schema, t.main.spec, in.rows, c.cfg.Write); err != nil {
+			return fmt.Errorf("table %s: %w", c.main.id, err)
+		}
+	}
+	if len(in.dead) == 0 {
+		return nil
+	}
+	meta = c.dead.head.Meta
+	rows, err := c.encode(meta.CurrentSchema(), in.dead)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", c.dead.id, err)
+	}
+	defer rows.Release()
+	t.dead = &leg{p: &c.dead, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.deadRecord(t, in.dead)}
+	if t.dead.files, err = encodeFiles(ctx, meta, t.dead.schema, t.dead.spec, []arrow.RecordBatch{rows}, c.cfg.Write); err != nil {
+		return fmt.Errorf("table %s: %w", c.dead.id, err)
+	}
+	return nil
+}
+
+// record is what the snapshot of the rows carries.
+func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last offset.Vector) ledger.Record {
+	prev := c.pos.record
+	r := ledger.Record{Kind: ledger.KindIngest, Pipeline: c.cfg.Pipeline, BatchID: b.ID, Epoch: c.pos.epoch,
+		ClusterID: orKnown(c.topic.ClusterID, prev.ClusterID), TopicID: orKnown(c.topic.TopicID, prev.TopicID),
+		Ranges: t.ranges, Offsets: t.next, LastRow: prev.LastRow.Clone(), Watermark: prev.Watermark, Prev: c.pos.at}
+	maps.Copy(r.LastRow, last)
+	if w := b.MaxEvent.Add(-c.cfg.Lateness); !b.MaxEvent.IsZero() && w.After(r.Watermark) {
+		r.Watermark = w
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		r.TraceID = sc.TraceID().String()
+	}
+	return r
+}
+
+// orKnown keeps what the table knows when the broker does not say.
+func orKnown(now, before string) string {
+	switch {
+	case known(now):
+		return now
+	case known(before):
+		return before
+	}
+	return noID
+}
+
+// store puts the batch's files and manifests on storage. What is there already is not written again.
+func (c *Committer) store(ctx context.Context, t *try) error {
+	files := t.main.files
+	if t.dead != nil {
+		files = append(slices.Clone(files), t.dead.files...)
+	}
+	start := time.Now()
+	err := c.span(ctx, phaseUpload, func(ctx context.Context) error { return c.upload(ctx, files) })
+	t.phases.since(phaseUpload, start)
+	if err != nil {
+		return err
+	}
+	start = time.Now()
+	err = c.span(ctx, phaseManifest, func(ctx context.Context) error {
+		for _, l := range t.legs() {
+			if err := c.manifest(ctx, l); err != nil {
+				return fmt.Errorf("table %s: %w", l.p.id, err)
+			}
+		}
+		return nil
+	})
+	t.phases.since(phaseManifest, start)
+	return err
+}
+
+func (t *try) legs() []*leg {
+	if t.dead == nil {
+		return []*leg{t.main}
+	}
+	return []*leg{t.dead, t.main}
+}
+
+// deliver commits the legs: together where the catalog can, else the dead letters first. Then a crash in between
+// leaves dead letters beyond V, which recovery finds and which stay what they are (sticky).
+func (c *Committer) deliver(ctx context.Context, t *try) error {
+	if t.dead == nil || t.dead.done {
+		return c.attempt(ctx, t, t.main)
+	}
+	if !c.noTx {
+		err := c.attempt(ctx, t, t.dead, t.main)
+		if !errors.Is(err, catalog.ErrUnsupported) {
+			return err
+		}
+		c.noTx, t.open = true, false
+		c.log.Warn("the catalog commits one table at a time: dead letters are committed before the rows", "error", err)
+	}
+	// Whoever is fenced should not leave dead letters either: ask before the first of two commits.
+	meta, err := c.load(ctx, c.main.id)
+	if err != nil {
+		return err
+	}
+	if !sameID(refID(meta, ledger.TagName(c.cfg.Pipeline)), c.main.tag) && !c.broken.blindRebase {
+		return c.fenced(ctx, t, t.main, meta)
+	}
+	if err := c.attempt(ctx, t, t.dead); err != nil {
+		return err
+	}
+	t.open = false
+	return c.attempt(ctx, t, t.main)
+}
+
+// finish takes the committed batch as the position to go on from.
+func (c *Committer) finish(t *try) engine.Committed {
+	now := c.cfg.Now()
+	done := engine.Committed{SnapshotID: t.main.id, Offsets: t.next.Clone(), Epoch: c.pos.epoch, Attempts: t.attempts, Phases: t.phases, At: now}
+	for _, l := range t.legs() {
+		label := "rows"
+		if l == t.dead {
+			label = "dead_letters"
+		}
+		var bytes int64
+		for _, f := range l.files {
+			bytes += f.stats.Bytes
+		}
+		done.Files += len(l.files)
+		done.FileBytes += bytes
+		c.m.files.WithLabelValues(c.cfg.Pipeline, label).Add(float64(len(l.files)))
+		c.m.bytes.WithLabelValues(c.cfg.Pipeline, label).Add(float64(bytes))
+	}
+	for phase, d := range t.phases {
+		c.m.phase(c.cfg.Pipeline, phase, d)
+	}
+	c.pos = position{record: t.main.record, at: t.main.id, epoch: c.pos.epoch, step: StepHead}
+	if t.dead != nil {
+		c.deadRec, c.deadAt = t.dead.record, t.dead.id
+	}
+	c.sticky.forget(t.next)
+	c.try, c.carried, c.since = nil, nil, now
+	return done
+}
+
+// span runs one phase as a child of the batch's trace.
+func (c *Committer) span(ctx context.Context, name string, fn func(context.Context) error) error {
+	ctx, s := otel.Tracer("firn/commit").Start(ctx, name)
+	defer s.End()
+	err := fn(ctx)
+	if err != nil {
+		s.SetStatus(codes.Error, err.Error())
+	}
+	return err
+}

@@ -1,0 +1,231 @@
+package commit
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+const (
+	// maxLedgerReads bounds the data files that one question to the ledger may open.
+	maxLedgerReads = 5_000
+	// maxSticky bounds the dead letters ahead of the rows that are held in memory.
+	maxSticky = 5_000_000
+)
+
+// errTooMany reports a ledger that cannot be read within bounds.
+var errTooMany = errors.New("too many files to read")
+
+// ledgerScan answers questions about the rows of a table from their ledger columns: by file statistics, and by the
+// columns themselves where those do not settle it.
+type ledgerScan struct {
+	wh        *objstore.Warehouse
+	want      *iceberg.Schema // the two columns
+	partition int             // field ids
+	offset    int
+	reads     int
+}
+
+func newLedgerScan(wh *objstore.Warehouse, meta table.Metadata) (*ledgerScan, error) {
+	s := &ledgerScan{wh: wh}
+	p, ok := topLevel(meta.CurrentSchema().Fields(), ledger.ColPartition)
+	o, ok2 := topLevel(meta.CurrentSchema().Fields(), ledger.ColOffset)
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("%w: the columns %s and %s are not in the table's schema", ErrTable, ledger.ColPartition, ledger.ColOffset)
+	}
+	p.Required, o.Required = false, false
+	s.partition, s.offset = p.ID, o.ID
+	s.want = iceberg.NewSchema(0, p, o)
+	return s, nil
+}
+
+// bounds is what a manifest tells of a file's ledger.
+type bounds struct {
+	known    bool // all four ends are there
+	empty    bool // every offset is null: no row came from Kafka
+	low, top int32
+	upper    int64
+}
+
+func (s *ledgerScan) boundsOf(f iceberg.DataFile) bounds {
+	if f.Count() == 0 {
+		return bounds{known: true, empty: true}
+	}
+	if n, ok := f.NullValueCounts()[s.offset]; ok && n == f.Count() {
+		return bounds{known: true, empty: true}
+	}
+	low, lok := f.LowerBoundValues()[s.partition]
+	top, tok := f.UpperBoundValues()[s.partition]
+	upper, uok := f.UpperBoundValues()[s.offset]
+	if !lok || !tok || !uok || len(low) != 4 || len(top) != 4 || len(upper) != 8 {
+		return bounds{}
+	}
+	return bounds{known: true, low: int32(binary.LittleEndian.Uint32(low)), top: int32(binary.LittleEndian.Uint32(top)),
+		upper: int64(binary.LittleEndian.Uint64(upper))}
+}
+
+// last returns per partition the greatest offset among the rows. A file is opened only while its statistics leave
+// open that it holds a greater one: statistics are bounds, and a greatest offset is believed only when it was seen.
+func (s *ledgerScan) last(ctx context.Context, files []snapshot.File) (offset.Vector, error) {
+	type candidate struct {
+		f snapshot.File
+		b bounds
+	}
+	var cs []candidate
+	for _, f := range files {
+		if b := s.boundsOf(f); !b.empty {
+			cs = append(cs, candidate{f, b})
+		}
+	}
+	slices.SortStableFunc(cs, func(a, b candidate) int { // the unknown first, then by what they may add
+		if a.b.known != b.b.known {
+			if a.b.known {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(b.b.upper, a.b.upper)
+	})
+	v := offset.Vector{}
+	for _, c := range cs {
+		if c.b.known && settled(v, c.b) {
+			continue
+		}
+		err := s.read(ctx, c.f, func(p int32, o int64) error {
+			if at, ok := v[p]; !ok || o > at {
+				v[p] = o
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// maxSpan bounds the partitions between two bounds that are looked at one by one.
+const maxSpan = 1 << 16
+
+// settled reports that a file within b cannot hold a greater offset than v for any partition.
+func settled(v offset.Vector, b bounds) bool {
+	if int64(b.top)-int64(b.low) > maxSpan {
+		return false
+	}
+	for p := int64(b.low); p <= int64(b.top); p++ {
+		if at, ok := v[int32(p)]; !ok || at < b.upper {
+			return false
+		}
+	}
+	return true
+}
+
+// from returns the rows at or beyond v, offsets by partition; a partition that v does not know is taken whole.
+func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.Vector) (sticky, error) {
+	out := sticky{}
+	n := 0
+	for _, f := range files {
+		b := s.boundsOf(f)
+		if b.empty || (b.known && below(v, b)) {
+			continue
+		}
+		err := s.read(ctx, f, func(p int32, o int64) error {
+			if at, ok := v[p]; ok && o < at {
+				return nil
+			}
+			if n++; n > maxSticky {
+				return fmt.Errorf("%w: more than %d dead letters stand ahead of the rows", errTooMany, maxSticky)
+			}
+			out.add(p, o)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// below reports that all rows of a file within b lie below v.
+func below(v offset.Vector, b bounds) bool {
+	if int64(b.top)-int64(b.low) > maxSpan {
+		return false
+	}
+	for p := int64(b.low); p <= int64(b.top); p++ {
+		if at, ok := v[int32(p)]; !ok || b.upper >= at {
+			return false
+		}
+	}
+	return true
+}
+
+// read calls fn with where each row of the file came from.
+func (s *ledgerScan) read(ctx context.Context, f snapshot.File, fn func(int32, int64) error) error {
+	if s.reads++; s.reads > maxLedgerReads {
+		return fmt.Errorf("%w: more than %d, because their statistics do not settle it", errTooMany, maxLedgerReads)
+	}
+	key, err := s.wh.Key(f.FilePath())
+	if err != nil {
+		return err
+	}
+	r, err := datafile.Open(ctx, s.wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
+	if err != nil {
+		return err
+	}
+	err = r.Scan(ctx, s.want, func(b arrow.RecordBatch) error {
+		p, pok := b.Column(0).(*array.Int32)
+		o, ook := b.Column(1).(*array.Int64)
+		if !pok || !ook {
+			return fmt.Errorf("%w: %s: ledger columns are %s and %s", ErrTable, f.FilePath(), b.Column(0).DataType(), b.Column(1).DataType())
+		}
+		for i := range int(b.NumRows()) {
+			if p.IsNull(i) || o.IsNull(i) {
+				continue
+			}
+			if err := fn(p.Value(i), o.Value(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, r.Close())
+}
+
+// sticky is offsets by partition whose records are in the dead-letter table already, although the rows' vector does
+// not cover them yet. Where a record landed first, there it stays.
+type sticky map[int32]map[int64]bool
+
+func (s sticky) add(p int32, o int64) {
+	if s[p] == nil {
+		s[p] = map[int64]bool{}
+	}
+	s[p][o] = true
+}
+
+func (s sticky) has(p int32, o int64) bool { return s[p][o] }
+
+// forget drops what lies below v: it cannot come again but after a rewind, which reads the table anew.
+func (s sticky) forget(v offset.Vector) {
+	for p, at := range v {
+		maps.DeleteFunc(s[p], func(o int64, _ bool) bool { return o < at })
+		if len(s[p]) == 0 {
+			delete(s, p)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package commit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+// leg is one table's part of a batch. Its snapshot id, files and manifest are the same in every attempt; only the
+// manifest list is made anew when the head moved.
+type leg struct {
+	p      *pinned
+	id     int64 // of the snapshot
+	schema *iceberg.Schema
+	spec   iceberg.PartitionSpec
+	record ledger.Record
+	files  []*output
+
+	change   snapshot.Change
+	prepared bool
+	snap     table.Snapshot
+	built    bool // snap goes on from p.head
+	done     bool // it took effect
+}
+
+// manifest writes the leg's manifest.
+func (c *Committer) manifest(ctx context.Context, l *leg) error {
+	if l.prepared {
+		return nil
+	}
+	summary, err := l.record.Summary()
+	if err != nil {
+		return err
+	}
+	l.change = snapshot.Change{SnapshotID: l.id, Operation: table.OpAppend, Summary: summary}
+	var entries []snapshot.Entry
+	for _, f := range l.files {
+		df, err := snapshot.DataFile(l.spec, f.location, f.stats, f.partition, nil)
+		if err != nil {
+			return err
+		}
+		l.change.Added = append(l.change.Added, df)
+		entries = append(entries, snapshot.Added(df))
+	}
+	if len(entries) > 0 {
+		m, err := snapshot.WriteManifest(ctx, c.wh, l.p.head.Meta, l.spec, l.id, entries)
+		if err != nil {
+			return err
+		}
+		l.change.New = []iceberg.ManifestFile{m}
+	}
+	l.prepared = true
+	return nil
+}
+
+// build makes the leg's snapshot on the pinned head.
+func (c *Committer) build(ctx context.Context, l *leg) error {
+	if l.built {
+		return nil
+	}
+	s, err := snapshot.Build(ctx, c.wh, l.p.head, l.change, c.cfg.Now())
+	if err != nil {
+		return fmt.Errorf("table %s: %w", l.p.id, err)
+	}
+	l.snap, l.built = s, true
+	return nil
+}
+
+// request pins what the leg was built on, and moves main and the pipeline's tag together.
+func (c *Committer) request(l *leg) catalog.TableCommit {
+	tag := ledger.TagName(c.cfg.Pipeline)
+	return catalog.TableCommit{Identifier: l.p.id,
+		Requirements: table.Requirements{table.AssertTableUUID(l.p.uuid()), table.AssertRefSnapshotID(table.MainBranch, l.p.head.ID()),
+			table.AssertRefSnapshotID(tag, l.p.tag)},
+		Updates: append(l.p.head.Updates(l.snap, table.MainBranch, snapshot.Retention{MinSnapshots: keepSnapshots, MaxAge: keepSnapshotsFor}),
+			snapshot.SetTag(tag, l.id, 0))}
+}
+
+// send commits the legs, all or none. after is nil for more than one.
+func (c *Committer) send(ctx context.Context, legs []*leg) (after *catalog.Table, err error) {
+	if len(legs) == 1 {
+		return c.cat.CommitTable(ctx, c.request(legs[0]))
+	}
+	var commits []catalog.TableCommit
+	for _, l := range legs {
+		commits = append(commits, c.request(l))
+	}
+	return nil, c.cat.CommitTransaction(ctx, commits)
+}
+
+// adopt takes a leg that took effect as the state to build on. meta is the table as it was right after, if known; where
+// it does not show our snapshot as the head, the table is loaded before the next commit.
+func (c *Committer) adopt(ctx context.Context, l *leg, meta table.Metadata) {
+	id := l.id
+	l.done, l.p.tag, l.p.stale = true, &id, true
+	if meta == nil || !sameID(refID(meta, table.MainBranch), &id) || !l.built {
+		return
+	}
+	head, err := l.p.head.After(ctx, c.reader, meta, l.snap, l.change)
+	if err != nil {
+		return
+	}
+	l.p.head, l.p.stale = head, false
+}
+
+func sameID(a, b *int64) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}

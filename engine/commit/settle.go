@@ -1,0 +1,246 @@
+package commit
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+// maxChain bounds the walk over firn.prev that looks for a batch behind another writer's snapshots.
+const maxChain = 64
+
+// attempt is the commit protocol: it sends the legs until they took effect, until it is certain that they must not, or
+// until nothing more can be done now. In the last case the same batch may come again.
+//
+//	         ┌────────────── build on the pinned head ◀───────────┐
+//	         ▼                                                    │ only the head moved, V stands
+//	send ─▶ committed ─▶ done                                     │ or nothing moved
+//	     ─▶ conflict, unknown ─▶ settle: load, look at the tag ───┤
+//	     ─▶ unavailable, fatal ─▶ error, nothing happened         ├─ at our snapshot ─▶ done
+//	                                                              ├─ moved elsewhere ─▶ fenced
+//	                                                              └─ V moved ─▶ rewound, or a person decides
+func (c *Committer) attempt(ctx context.Context, t *try, legs ...*leg) error {
+	deadline := time.Now().Add(c.cfg.UnknownTimeout)
+	for n := 1; ; n++ {
+		if t.open || stale(legs) {
+			done, err := c.settle(ctx, t, legs)
+			if done || err != nil {
+				return err
+			}
+		}
+		if err := c.buildAll(ctx, t, legs); err != nil {
+			return err
+		}
+		before := t.open
+		t.open = true
+		t.attempts++
+		after, err := c.send(ctx, legs)
+		o := classify(err)
+		c.m.outcomes.WithLabelValues(c.cfg.Pipeline, o.String()).Inc()
+		switch o {
+		case committed:
+			t.open = false
+			c.took(ctx, legs, after)
+			return nil
+		case gone:
+			return fmt.Errorf("%w: a table was dropped or renamed while batch %s was committed: %w", engine.ErrNeedsDecision, t.batch, err)
+		case unavailable, fatal:
+			t.open = before // this request had no effect; an earlier one of the batch may have had
+			if !before {
+				return fmt.Errorf("commit batch %s: %w", t.batch, err)
+			}
+		case conflict:
+			t.open = before
+		}
+		if c.broken.onUnknown != nil && o == unknown {
+			if err := c.broken.onUnknown(ctx, c, t, legs); err != nil {
+				return err
+			}
+			continue
+		}
+		done, serr := c.settleUntil(ctx, deadline, t, legs)
+		if done || serr != nil {
+			return serr
+		}
+		if o == unavailable || o == fatal || n == maxAttempts {
+			return fmt.Errorf("commit batch %s, attempt %d: %w", t.batch, n, err)
+		}
+		if err := pause(ctx, n, o); err != nil {
+			return fmt.Errorf("commit batch %s: %w", t.batch, err)
+		}
+	}
+}
+
+func stale(legs []*leg) bool {
+	for _, l := range legs {
+		if l.p.stale {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Committer) buildAll(ctx context.Context, t *try, legs []*leg) error {
+	start := time.Now()
+	defer t.phases.since(phaseManifest, start)
+	for _, l := range legs {
+		if err := c.build(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// took adopts legs that took effect. The answer of a transaction shows no table, so they are loaded; if that fails it
+// is done before the next commit.
+func (c *Committer) took(ctx context.Context, legs []*leg, after *catalog.Table) {
+	for _, l := range legs {
+		var meta table.Metadata
+		if after != nil {
+			meta = after.Metadata
+		} else if t, err := c.cat.LoadTable(ctx, l.p.id, catalog.LoadRefs); err == nil {
+			meta = t.Metadata
+		}
+		c.adopt(ctx, l, meta)
+	}
+}
+
+// pause waits before another attempt: not at all after the first conflicts, in which another commit won and the next
+// attempt is as good as any, and longer after each further one, spread so that two writers do not keep in step.
+func pause(ctx context.Context, n int, o outcome) error {
+	if o == conflict && n <= quickAttempts {
+		return ctx.Err()
+	}
+	d := min(retryMin<<min(n, 10), retryMax)
+	d = d/2 + rand.N(d/2+1)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// settleUntil settles, again and again while the catalog does not answer, until the deadline.
+func (c *Committer) settleUntil(ctx context.Context, deadline time.Time, t *try, legs []*leg) (bool, error) {
+	for n := quickAttempts + 1; ; n++ {
+		done, err := c.settle(ctx, t, legs)
+		if done || err == nil || !transient(err) || !time.Now().Before(deadline) {
+			return done, err
+		}
+		if pause(ctx, n, unknown) != nil {
+			return false, err
+		}
+	}
+}
+
+// settle loads the tables of the legs and says what became of the batch. done: it took effect. Otherwise, without an
+// error, it did not yet, V stands, and the legs are pinned to the heads as they are now. A request that is still under
+// way does no harm: it pins what was loaded here or something older, and carries the same snapshot.
+func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool, err error) {
+	metas := make([]table.Metadata, len(legs))
+	ours := 0
+	for i, l := range legs {
+		if metas[i], err = c.load(ctx, l.p.id); err != nil {
+			return false, err
+		}
+		if metas[i].TableUUID() != l.p.uuid() {
+			return false, fmt.Errorf("%w: table %s was dropped and created again: its uuid is another; start the pipeline again to fill the new one", engine.ErrNeedsDecision, l.p.id)
+		}
+		if sameID(refID(metas[i], c.tagName()), &l.id) {
+			ours++
+		}
+	}
+	if ours == len(legs) {
+		t.open = false
+		for i, l := range legs {
+			c.adopt(ctx, l, metas[i])
+		}
+		return true, nil
+	}
+	for i, l := range legs {
+		if !sameID(refID(metas[i], c.tagName()), l.p.tag) {
+			if c.broken.blindRebase {
+				l.p.tag = refID(metas[i], c.tagName())
+				continue
+			}
+			return false, c.fenced(ctx, t, l, metas[i])
+		}
+	}
+	for i, l := range legs {
+		if err := c.rebase(ctx, l, metas[i]); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (c *Committer) tagName() string { return ledger.TagName(c.cfg.Pipeline) }
+
+// rebase pins a leg to the head as it is now, if V still stands there.
+func (c *Committer) rebase(ctx context.Context, l *leg, meta table.Metadata) error {
+	if sameID(refID(meta, table.MainBranch), l.p.head.ID()) {
+		l.p.stale = false
+		return nil
+	}
+	if l.p == &c.main && !c.broken.blindRebase {
+		near := map[int64]*table.Snapshot{}
+		if s := l.p.head.Snapshot; s != nil {
+			near[s.SnapshotID] = s
+		}
+		pos, err := c.position(ctx, meta, near)
+		if err != nil {
+			return err
+		}
+		if !pos.offsets().Equal(c.pos.offsets()) || pos.epoch != c.pos.epoch {
+			return fmt.Errorf("%w: table %s stood at %s and stands at %s (%s)", engine.ErrRewound, l.p.id, orNone(c.pos.offsets()), orNone(pos.offsets()), pos.step)
+		}
+	}
+	head, err := snapshot.LoadHead(ctx, c.reader, meta, table.MainBranch)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", l.p.id, err)
+	}
+	c.log.Debug("another commit came first; going on from it", "head", refID(meta, table.MainBranch))
+	l.p.head, l.p.stale, l.built = head, false, false
+	return nil
+}
+
+// fenced is the error of a writer whose tag was moved. It also says when the batch itself had taken effect before the
+// other writer went on from it: then nothing is read again.
+func (c *Committer) fenced(ctx context.Context, t *try, l *leg, meta table.Metadata) error {
+	tag := refID(meta, c.tagName())
+	if tag == nil {
+		return fmt.Errorf("%w: tag %s of table %s was removed", engine.ErrFenced, c.tagName(), l.p.id)
+	}
+	line := &lineage{cat: c.cat, id: l.p.id, meta: meta}
+	how := "the batch is not in the table"
+	for id, n := *tag, 0; id != 0 && n < maxChain; n++ {
+		s, err := line.snapshot(ctx, id)
+		if err != nil || s == nil {
+			how = "whether the batch is in the table is for recovery to say"
+			break
+		}
+		r, err := record(s)
+		if err != nil {
+			break
+		}
+		if r.BatchID == t.batch && s.SnapshotID == l.id {
+			how = fmt.Sprintf("the batch had been committed before, as snapshot %d", l.id)
+			break
+		}
+		if id = r.Prev; sameID(&id, l.p.tag) {
+			break // where we stood: nothing of ours lies below
+		}
+	}
+	return fmt.Errorf("%w: tag %s of table %s moved to snapshot %d; %s", engine.ErrFenced, c.tagName(), l.p.id, *tag, how)
+}
