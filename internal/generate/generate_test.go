@@ -101,6 +101,22 @@ func TestEventsFitTheContract(t *testing.T) {
 	}
 }
 
+func TestMarkFitsTheContract(t *testing.T) {
+	key, value := Mark("probe-1", noon)
+	out, err := decoder(t).Decode(fetchOf([]Record{{Key: key, Value: value, TimestampMs: noon.UnixMilli()}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Dead) != 0 {
+		t.Fatalf("%+v", out.Dead)
+	}
+	defer out.Rows.Release()
+	var e event
+	if err := json.Unmarshal(value, &e); err != nil || e.ID != "probe-1" || e.Metadata.Source != MarkSource || !e.Metadata.Time.Equal(noon) {
+		t.Errorf("%+v: %v", e, err)
+	}
+}
+
 type event struct {
 	Version int    `json:"schema_version"`
 	ID      string `json:"event_id"`
