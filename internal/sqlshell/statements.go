@@ -51,11 +51,11 @@ func (s *splitter) pending() bool { return s.code || s.mode != plain && s.mode !
 func (s *splitter) next() (string, bool) {
 	for s.at < len(s.buf) {
 		if s.mode == plain && s.buf[s.at] == ';' {
-			text, had := string(s.buf[:s.at]), s.code
+			text, had := strings.TrimSpace(string(s.buf[:s.at])), s.code
 			s.buf = append(s.buf[:0], s.buf[s.at+1:]...)
 			s.at, s.code = 0, false
-			if had {
-				return strings.TrimSpace(text), true
+			if had && text != "" { // blanks of Unicode are code to the scanner and nothing to SQL
+				return text, true
 			}
 			continue
 		}
@@ -71,7 +71,7 @@ func (s *splitter) next() (string, bool) {
 func (s *splitter) rest() (string, bool) {
 	text, had := strings.TrimSpace(string(s.buf)), s.code
 	s.reset()
-	return text, had
+	return text, had && text != ""
 }
 
 // step moves over one token that matters. Lines come whole, so that no token is cut in two.

@@ -89,7 +89,7 @@ func TestAStatementWithoutEndIsRefused(t *testing.T) {
 }
 
 func FuzzSplit(f *testing.F) {
-	for _, s := range []string{"select 1; select 'a''b';", "$$", "/*", "E'\\", "$a$b$a$;", "--", "\xff$\xff$;"} {
+	for _, s := range []string{"select 1; select 'a''b';", "$$", "/*", "E'\\", "$a$b$a$;", "--", "\xff$\xff$;", "\v"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -13,9 +13,12 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/offset"
@@ -334,4 +337,51 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("%s: not within 5 s", what)
 		}
 	}
+}
+
+func newParamsWriter(to flight.DataStreamWriter, schema *arrow.Schema) *flight.Writer {
+	return flight.NewRecordWriter(to, ipc.WithSchema(schema))
+}
+
+// hostileServer sends the same messages to everybody.
+type hostileServer struct {
+	flight.BaseFlightServer
+	ms []*flight.FlightData
+}
+
+func (*hostileServer) ListActions(*flight.Empty, flight.FlightService_ListActionsServer) error {
+	return nil
+}
+
+func (h *hostileServer) DoGet(_ *flight.Ticket, stream flight.FlightService_DoGetServer) error {
+	for _, m := range h.ms {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hostileServer) ListFlights(_ *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
+	schema := flight.SerializeSchema(numbersSchema, memory.DefaultAllocator)
+	schema[8] = 0xF0
+	return stream.Send(&flight.FlightInfo{FlightDescriptor: &flight.FlightDescriptor{Path: []string{"a", "b"}}, Schema: schema})
+}
+
+// serveFlight serves srv on loopback until the end of the test.
+func serveFlight(t *testing.T, srv flight.FlightServer) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	flight.RegisterFlightServiceServer(g, srv)
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(lis) }()
+	t.Cleanup(func() {
+		g.Stop()
+		<-done
+	})
+	return lis.Addr().String()
 }

@@ -67,7 +67,7 @@ func TestWhatIsRefused(t *testing.T) {
 	one := func(dt arrow.DataType) []message {
 		return messages(t, arrow.NewSchema([]arrow.Field{{Name: "c", Type: dt, Nullable: true}}, nil), 1, 4)
 	}
-	deep := arrow.DataType(arrow.PrimitiveTypes.Int8)
+	deep := arrow.PrimitiveTypes.Int8
 	for range 40 {
 		deep = arrow.ListOf(deep)
 	}
