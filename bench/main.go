@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"text/tabwriter"
 
+	"github.com/firnlake/firn/bench/commit"
 	"github.com/firnlake/firn/bench/decode"
 	"github.com/firnlake/firn/bench/encode"
 )
@@ -24,6 +25,7 @@ type bench struct {
 }
 
 var benches = []bench{
+	{"commit", "one append as the history grows, Firn's catalog beside a metadata.json each commit", commit.Main},
 	{"decode", "JSON events to Arrow, beside fastjson and arrow-go", decode.Main},
 	{"encode", "Arrow to Parquet, internal/datafile beside arrow-go and parquet-go", encode.Main},
 }

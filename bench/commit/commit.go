@@ -1,0 +1,152 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/firnlake/firn/bench/report"
+)
+
+type options struct {
+	report.Options
+	history   []int
+	commits   int
+	reference int
+}
+
+// Main runs the benchmark with its command line and prints to stdout.
+func Main(ctx context.Context, args []string, stdout io.Writer) error {
+	var o options
+	fs := flag.NewFlagSet("commit", flag.ContinueOnError)
+	o.Register(fs)
+	history := fs.String("history", "0,1000,10000", "snapshots in the metadata before the first commit, separated by commas")
+	fs.IntVar(&o.commits, "commits", 50, "commits of each run")
+	fs.IntVar(&o.reference, "reference", 1, "commits of each run by the reference, which takes seconds for one with a long history")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	for _, s := range strings.Split(*history, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return fmt.Errorf("-history %q: %q is no number of snapshots", *history, s)
+		}
+		o.history = append(o.history, n)
+	}
+	if o.commits < 1 || o.reference < 1 {
+		return fmt.Errorf("-commits %d and -reference %d must be positive", o.commits, o.reference)
+	}
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	rep := report.New("commit", stdout, o.JSON)
+	rep.Set("seed", o.Seed)
+	rep.Set("commits", o.commits)
+	for _, n := range o.history {
+		if err := measure(ctx, rep, n, o); err != nil {
+			return fmt.Errorf("history of %d: %w", n, err)
+		}
+	}
+	return rep.Close()
+}
+
+// contestant is one way to commit to one table.
+type contestant interface {
+	// append makes one snapshot with one data file more.
+	append(ctx context.Context) error
+	// verify loads the table anew and returns its snapshots and rows, and the bytes of its metadata as JSON.
+	verify(ctx context.Context) (snapshots int, rows, metadata int64, err error)
+}
+
+func measure(ctx context.Context, rep *report.Report, history int, o options) (err error) {
+	dir, err := os.MkdirTemp("", "firn-bench-commit-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	l, err := newLake(ctx, dir, history)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close(ctx)) }()
+	ref, err := newReference(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ref.close()) }()
+	var s report.Samples
+	for range o.Runs {
+		db, err := l.dbBytes(ctx)
+		if err != nil {
+			return err
+		}
+		written := l.written.Load()
+		times, err := run(ctx, l, o.commits)
+		if err != nil {
+			return err
+		}
+		s.Add("median_ms", report.Of(times...).Median)
+		s.Add("p99_ms", report.Percentile(times, 99))
+		s.Add("bytes_written", float64(l.written.Load()-written)/float64(o.commits))
+		after, err := l.dbBytes(ctx)
+		if err != nil {
+			return err
+		}
+		s.Add("db_bytes_per_commit", float64(after-db)/float64(o.commits))
+		if times, err = run(ctx, ref, o.reference); err != nil {
+			return fmt.Errorf("reference: %w", err)
+		}
+		s.Add("reference_ms", report.Of(times...).Median)
+	}
+	size, err := check(ctx, l, history+o.Runs*o.commits)
+	if err != nil {
+		return err
+	}
+	if _, err := check(ctx, ref, history+o.Runs*o.reference); err != nil {
+		return fmt.Errorf("reference: %w", err)
+	}
+	labels := map[string]any{"history": history, "store": "sqlite file"}
+	add := func(metric, unit string, f report.Figure, r *report.Reference) {
+		err = errors.Join(err, rep.AddFigure(metric, unit, labels, f, r))
+	}
+	add("median_ms", "ms", s.Figure("median_ms"), &report.Reference{Name: "iceberg-go, metadata.json each commit", Value: s.Figure("reference_ms").Median})
+	add("p99_ms", "ms", s.Figure("p99_ms"), nil)
+	add("bytes_written", "B", s.Figure("bytes_written"), nil)
+	add("db_bytes_per_commit", "B", s.Figure("db_bytes_per_commit"), nil)
+	add("metadata_mb", "MB", report.Of(float64(size)/1e6), nil)
+	add("live_manifests", "1", report.Of(float64(l.manifests)), nil)
+	return err
+}
+
+func run(ctx context.Context, c contestant, commits int) ([]float64, error) {
+	times := make([]float64, 0, commits)
+	for range commits {
+		began := time.Now()
+		if err := c.append(ctx); err != nil {
+			return nil, err
+		}
+		times = append(times, float64(time.Since(began).Microseconds())/1e3)
+	}
+	return times, nil
+}
+
+// check holds a table against what was committed to it.
+func check(ctx context.Context, c contestant, want int) (metadata int64, err error) {
+	snapshots, rows, size, err := c.verify(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if snapshots != want || rows != int64(want)*rowsOfFile {
+		return 0, fmt.Errorf("the table has %d snapshots and %d rows, %d commits of %d rows were made", snapshots, rows, want, rowsOfFile)
+	}
+	return size, nil
+}

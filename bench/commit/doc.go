@@ -1,0 +1,9 @@
+// Package commit measures what one small append costs as a table's history grows: Firn's catalog on SQLite, driven in
+// the process with internal/snapshot as the committer drives it, beside iceberg-go with a metadata.json for each commit.
+//
+// Both begin with the same metadata file of so many snapshots and append the same data file again and again; what is
+// timed is the manifest, the manifest list and the catalog, not the Parquet. The reference does what iceberg-go v0.7.0's
+// SQL catalog does for a commit (load the metadata, apply, write the next metadata.json, compare and swap its location
+// in SQLite) without that package itself, whose ORM this module does not need. At the end both tables are loaded anew,
+// and their snapshots and totals have to be right.
+package commit
