@@ -147,7 +147,7 @@ func (c *Committer) load(ctx context.Context, id catalog.Identifier) (table.Meta
 // position finds V in main's metadata. known are snapshots that the catalog need not be asked for.
 func (c *Committer) position(ctx context.Context, meta table.Metadata, known map[int64]*table.Snapshot) (position, error) {
 	line := &lineage{cat: c.cat, id: c.cfg.Table, meta: meta, at: known}
-	f := newFinder(c.wh, c.reader, line, c.cfg.Pipeline, c.cfg.Now())
+	f := newFinder(c.wh, c.reader, line, c.cfg.Pipeline)
 	f.broken = c.broken
 	return f.find(ctx)
 }

@@ -150,6 +150,9 @@ func (l *lake) rowsOf(p int32, offsets ...int64) arrow.RecordBatch {
 		b.Field(3).(*array.Int64Builder).Append(o)
 		b.Field(4).(*array.TimestampBuilder).Append(at)
 		b.Field(5).(*array.TimestampBuilder).Append(at)
+		for i := 6; i < b.Schema().NumFields(); i++ {
+			b.Field(i).AppendNull()
+		}
 	}
 	return b.NewRecordBatch()
 }

@@ -192,12 +192,12 @@ func (l *lineage) cherryPicks(ctx context.Context, w *walked) error {
 
 // history asks the catalog for the offsets that snapshot id carried, for a snapshot that has expired. ok is false when
 // the catalog keeps no history, or none that names the snapshot with offsets.
-func (l *lineage) history(ctx context.Context, id int64, now time.Time) (v offset.Vector, ok bool, saw string, err error) {
+func (l *lineage) history(ctx context.Context, id int64) (v offset.Vector, ok bool, saw string, err error) {
 	h, is := l.cat.(catalog.Historian)
 	if !is {
 		return nil, false, "this catalog keeps no history of offsets", nil
 	}
-	at := now.Add(24 * time.Hour) // its clock may be ahead of ours
+	at := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) // the newest, whatever the catalog's clock says
 	for step := range maxHistorySteps {
 		e, err := h.HistoryAt(ctx, l.id, at)
 		switch {

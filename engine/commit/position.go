@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -49,7 +48,6 @@ type finder struct {
 	reader   *snapshot.Reader
 	line     *lineage
 	pipeline string
-	now      time.Time
 	broken   rules
 
 	head *table.Snapshot
@@ -58,8 +56,8 @@ type finder struct {
 	saw  []string        // what each step saw, for a person
 }
 
-func newFinder(wh *objstore.Warehouse, r *snapshot.Reader, line *lineage, pipeline string, now time.Time) *finder {
-	return &finder{wh: wh, reader: r, line: line, pipeline: pipeline, now: now}
+func newFinder(wh *objstore.Warehouse, r *snapshot.Reader, line *lineage, pipeline string) *finder {
+	return &finder{wh: wh, reader: r, line: line, pipeline: pipeline}
 }
 
 // find runs the steps.
@@ -258,7 +256,7 @@ func (f *finder) neverWritten(ctx context.Context) (position, error) {
 
 // byHistory is step c: the catalog remembers the offsets of the snapshot that the walk could not reach.
 func (f *finder) byHistory(ctx context.Context, id int64) (position, bool, error) {
-	v, ok, saw, err := f.line.history(ctx, id, f.now)
+	v, ok, saw, err := f.line.history(ctx, id)
 	if err != nil {
 		return position{}, false, err
 	}
@@ -380,7 +378,7 @@ func ReadState(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse,
 		return engine.State{}, ledger.Record{}, fmt.Errorf("table %s: %w", id, err)
 	}
 	line := &lineage{cat: cat, id: id, meta: t.Metadata}
-	pos, err := newFinder(wh, snapshot.NewReader(wh, manifestCacheBytes), line, pipeline, time.Now()).find(ctx)
+	pos, err := newFinder(wh, snapshot.NewReader(wh, manifestCacheBytes), line, pipeline).find(ctx)
 	if err != nil {
 		return engine.State{}, ledger.Record{}, err
 	}
