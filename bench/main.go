@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/bench/commit"
 	"github.com/firnlake/firn/bench/decode"
 	"github.com/firnlake/firn/bench/encode"
+	"github.com/firnlake/firn/bench/ingest"
 )
 
 type bench struct {
@@ -28,6 +29,7 @@ var benches = []bench{
 	{"commit", "one append as the history grows, Firn's catalog beside a metadata.json each commit", commit.Main},
 	{"decode", "JSON events to Arrow, beside fastjson and arrow-go", decode.Main},
 	{"encode", "Arrow to Parquet, internal/datafile beside arrow-go and parquet-go", encode.Main},
+	{"ingest", "the engine as a whole, beside what decoding and encoding alone reach", ingest.Main},
 }
 
 func main() {
