@@ -1,0 +1,202 @@
+//go:build cgo
+
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	db "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/query"
+)
+
+// Engine implements query.SQLEngine. Each statement runs in a DuckDB instance of its own, which sees the files of its
+// relations and nothing else and whose configuration is locked before any text of a user reaches it.
+type Engine struct {
+	cfg query.Config
+	dir string // of hot rows and of what spills
+	own bool   // dir goes with the engine
+
+	mu     sync.Mutex // one parse at a time: a hostile text must not take the memory of several
+	parser *session
+	closed bool
+}
+
+const (
+	// parserMemory bounds what parsing a hostile statement may take.
+	parserMemory = 256 << 20
+	dirMode      = 0o700
+)
+
+// Open makes the engine; DuckDB is part of the binary.
+func Open(cfg query.Config) (query.SQLEngine, error) {
+	cfg = cfg.WithDefaults()
+	e := &Engine{cfg: cfg, dir: filepath.Join(cfg.CacheDir, "sql")}
+	if cfg.CacheDir == "" {
+		dir, err := os.MkdirTemp("", "firn-sql-")
+		if err != nil {
+			return nil, fmt.Errorf("folder of the SQL engine: %w", err)
+		}
+		e.dir, e.own = dir, true
+	} else if err := os.MkdirAll(e.dir, dirMode); err != nil {
+		return nil, fmt.Errorf("folder of the SQL engine: %w", err)
+	}
+	// What a killed process left is of no use to this one.
+	left, err := filepath.Glob(filepath.Join(e.dir, hotPrefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range left {
+		if err := os.RemoveAll(f); err != nil {
+			return nil, fmt.Errorf("folder of the SQL engine: %w", err)
+		}
+	}
+	p, err := open(settings{threads: 1, memory: parserMemory})
+	if err == nil {
+		err = p.lock(nil, "")
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	e.parser = p
+	return e, nil
+}
+
+// Close implements io.Closer.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	if e.parser != nil {
+		e.parser.close()
+	}
+	if e.own {
+		return os.RemoveAll(e.dir)
+	}
+	return nil
+}
+
+// Inspect implements query.SQLEngine.
+func (e *Engine) Inspect(ctx context.Context, sql string) (query.Inspection, error) {
+	if strings.EqualFold(strings.TrimRight(strings.Join(strings.Fields(sql), " "), "; "), "show tables") {
+		return query.Inspection{ShowTables: true}, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return query.Inspection{}, errClosed
+	}
+	raw, err := e.parser.serialize(ctx, sql)
+	if err != nil {
+		return query.Inspection{}, err
+	}
+	return inspectTree(raw)
+}
+
+var errClosed = errors.New("the SQL engine is closed")
+
+// Describe implements query.SQLEngine.
+func (e *Engine) Describe(ctx context.Context, st query.Statement) (result, params *arrow.Schema, err error) {
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	s, err := open(settings{threads: 1, memory: parserMemory})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.close()
+	for i := range st.Relations {
+		rel := st.Relations[i]
+		if err := s.view(rel, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := s.lock(nil, ""); err != nil {
+		return nil, nil, err
+	}
+	p, err := s.prepare(st.SQL)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer db.DestroyPrepare(&p)
+	if params, err = parameters(p); err != nil {
+		return nil, nil, err
+	}
+	result, types, err := columnsOf(p)
+	destroyTypes(types)
+	return result, params, err
+}
+
+const hotPrefix = "hot-"
+
+// Run implements query.SQLEngine.
+func (e *Engine) Run(ctx context.Context, st query.Statement) (_ query.Stream, err error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	dir, err := os.MkdirTemp(e.dir, hotPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("folder of a statement: %w", err)
+	}
+	r := &stream{dir: dir}
+	defer func() {
+		if err != nil {
+			r.Release()
+		}
+	}()
+	share := int64(e.cfg.MemoryLimit) / int64(max(e.cfg.MaxConcurrent, 1))
+	if r.s, err = open(settings{threads: e.cfg.Threads, memory: share, spill: int64(e.cfg.SpillLimit), dir: filepath.Join(dir, "spill")}); err != nil {
+		return nil, err
+	}
+	var paths []string
+	for i, rel := range st.Relations {
+		files := slices.Clone(rel.Files)
+		if len(rel.Hot) > 0 {
+			f, err := writeHot(dir, i, rel)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+		}
+		for _, f := range files {
+			paths = append(paths, f.Path)
+		}
+		if err := r.s.view(rel, files); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.s.lock(paths, filepath.Join(dir, "spill")); err != nil {
+		return nil, err
+	}
+	if err := r.start(ctx, st); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// writeHot puts the hot rows of relation i into a file. They are whole: the tail was cut at the snapshot's vector.
+func writeHot(dir string, i int, rel query.Relation) (query.File, error) {
+	data, err := hotFile(rel)
+	if err != nil {
+		return query.File{}, err
+	}
+	path := filepath.Join(dir, "rows-"+strconv.Itoa(i)+".parquet")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return query.File{}, fmt.Errorf("hot rows of %s: %w", strings.Join(rel.Name, "."), err)
+	}
+	as, err := datafile.ArrowSchema(rel.Schema)
+	return query.File{Path: path, Schema: as, Whole: true}, err
+}

@@ -1,0 +1,172 @@
+//go:build cgo
+
+package duck
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	db "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/firnlake/firn/query"
+)
+
+// settings of one DuckDB instance.
+type settings struct {
+	threads       int
+	memory, spill int64 // bytes
+	dir           string
+}
+
+// session is a DuckDB instance in memory with one connection.
+type session struct {
+	database db.Database
+	conn     db.Connection
+}
+
+func open(c settings) (*session, error) {
+	var config db.Config
+	if db.CreateConfig(&config) == db.StateError {
+		return nil, fmt.Errorf("DuckDB: no configuration could be made")
+	}
+	defer db.DestroyConfig(&config)
+	for _, kv := range [][2]string{
+		{"threads", strconv.Itoa(max(c.threads, 1))}, {"memory_limit", strconv.FormatInt(c.memory, 10) + "B"},
+		{"autoload_known_extensions", "false"}, {"autoinstall_known_extensions", "false"}, {"allow_community_extensions", "false"},
+		{"temp_directory", c.dir},
+	} {
+		if db.SetConfig(config, kv[0], kv[1]) == db.StateError {
+			return nil, fmt.Errorf("DuckDB: setting %s = %s was refused", kv[0], kv[1])
+		}
+	}
+	s := &session{}
+	var msg string
+	if db.OpenExt(":memory:", &s.database, config, &msg) == db.StateError {
+		return nil, fmt.Errorf("DuckDB: %s", msg)
+	}
+	if db.Connect(s.database, &s.conn) == db.StateError {
+		db.Close(&s.database)
+		return nil, fmt.Errorf("DuckDB: no connection could be made")
+	}
+	if c.spill > 0 && c.dir != "" {
+		if err := s.exec("SET max_temp_directory_size = " + text(strconv.FormatInt(c.spill, 10)+"B")); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *session) close() {
+	db.Disconnect(&s.conn)
+	db.Close(&s.database)
+}
+
+// exec runs a statement of our own.
+func (s *session) exec(sql string) error {
+	var res db.Result
+	state := db.Query(s.conn, sql, &res)
+	defer db.DestroyResult(&res)
+	if state == db.StateError {
+		return classify(db.ResultErrorType(&res), db.ResultError(&res))
+	}
+	return nil
+}
+
+// view makes a relation known.
+func (s *session) view(rel query.Relation, files []query.File) error {
+	if len(rel.Name) > 1 {
+		if err := s.exec("CREATE SCHEMA IF NOT EXISTS " + quote(rel.Name[0])); err != nil {
+			return err
+		}
+	}
+	sql, err := viewOf(rel, files)
+	if err != nil {
+		return err
+	}
+	return s.exec(sql)
+}
+
+// lock leaves the session nothing but the named files and its spill folder, for good.
+func (s *session) lock(paths []string, spill string) error {
+	quoted := make([]string, len(paths))
+	for i, p := range paths {
+		quoted[i] = text(p)
+	}
+	stmts := []string{"SET TimeZone = 'UTC'", "SET allowed_paths = [" + strings.Join(quoted, ", ") + "]"}
+	if spill != "" {
+		stmts = append(stmts, "SET allowed_directories = ["+text(spill)+"]")
+	}
+	for _, sql := range append(stmts, "SET enable_external_access = false", "SET lock_configuration = true") {
+		if err := s.exec(sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serialize gives DuckDB's parse of a text as JSON.
+func (s *session) serialize(ctx context.Context, sql string) (string, error) {
+	var p db.PreparedStatement
+	state := db.Prepare(s.conn, "SELECT json_serialize_sql(?::VARCHAR)", &p)
+	defer db.DestroyPrepare(&p)
+	if state == db.StateError {
+		return "", fmt.Errorf("DuckDB: %s", db.PrepareError(p))
+	}
+	if db.BindVarchar(p, 1, sql) == db.StateError {
+		return "", fmt.Errorf("%w: it cannot be bound", query.ErrInvalidSQL)
+	}
+	stop := context.AfterFunc(ctx, func() { db.Interrupt(s.conn) })
+	defer stop()
+	var res db.Result
+	state = db.ExecutePrepared(p, &res)
+	defer db.DestroyResult(&res)
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if state == db.StateError {
+		return "", classify(db.ResultErrorType(&res), db.ResultError(&res))
+	}
+	chunk := db.FetchChunk(res)
+	defer db.DestroyDataChunk(&chunk)
+	v := db.DataChunkGetVector(chunk, 0)
+	var out string
+	err := eachText(0, 1, validity(v), db.VectorGetData(v), nil, func(b []byte) { out = string(b) })
+	return out, err
+}
+
+// prepare takes one SELECT.
+func (s *session) prepare(sql string) (db.PreparedStatement, error) {
+	var p db.PreparedStatement
+	if db.Prepare(s.conn, sql, &p) == db.StateError {
+		msg := db.PrepareError(p)
+		db.DestroyPrepare(&p)
+		return p, fmt.Errorf("%w: %s", query.ErrInvalidSQL, msg)
+	}
+	if t := db.PreparedStatementType(p); t != db.StatementTypeSelect {
+		db.DestroyPrepare(&p)
+		return p, query.ErrNotSelect
+	}
+	return p, nil
+}
+
+// classify gives an error of DuckDB its place among the query errors.
+func classify(t db.ErrorType, msg string) error {
+	switch t {
+	case db.ErrorTypeOutOfMemory:
+		return fmt.Errorf("%w: %s", query.ErrLimit, firstLine(msg))
+	case db.ErrorTypeInterrupt:
+		return context.Canceled
+	case db.ErrorTypeErrorIO, db.ErrorTypeFatal, db.ErrorTypeInternal:
+		return fmt.Errorf("DuckDB: %s", msg)
+	}
+	return fmt.Errorf("%w: %s", query.ErrInvalidSQL, msg)
+}
+
+// firstLine leaves out DuckDB's advice about settings that nobody here can change.
+func firstLine(msg string) string {
+	line, _, _ := strings.Cut(msg, "\n")
+	return line
+}
