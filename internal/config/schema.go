@@ -25,6 +25,8 @@ func Schema(into any) ([]byte, error) {
 		DoNotReference:             true,
 		ExpandedStruct:             true,
 		RequiredFromJSONSchemaTags: true,
+		// Types of several packages are called Config; by their bare names one would stand for the other.
+		Namer: func(t reflect.Type) string { return t.PkgPath() + "." + t.Name() },
 		// Fields without a tag reach the namer with their Go name; an empty name leaves them out.
 		KeyNamer: func(name string) string {
 			if unicode.IsUpper([]rune(name)[0]) {
