@@ -1,0 +1,324 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/client"
+	"github.com/firnlake/firn/catalog/server"
+	"github.com/firnlake/firn/compaction"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/internal/broker"
+	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/logging"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/tracing"
+	"github.com/firnlake/firn/internal/units"
+	"github.com/firnlake/firn/query"
+	"github.com/firnlake/firn/query/flight"
+)
+
+// Config is the whole of firn.yaml. Each block is the configuration of the package that it is named after.
+type Config struct {
+	// Data is the directory for what a process keeps itself: the embedded catalog and broker, caches.
+	Data       string            `yaml:"data" jsonschema_description:"Directory for local state: embedded catalog and broker, caches; default ./firn-data."`
+	Warehouse  string            `yaml:"warehouse" jsonschema_description:"Where tables lie: s3://bucket/prefix or file:///dir."`
+	Storage    Storage           `yaml:"storage" jsonschema_description:"How to reach the object storage of an s3:// warehouse."`
+	Kafka      source.Config     `yaml:"kafka" config:"novalidate" jsonschema_description:"The Kafka cluster to read from."`
+	Broker     broker.Config     `yaml:"broker" config:"novalidate" jsonschema_description:"The embedded broker of firn up, used when kafka.brokers is empty."`
+	Catalog    Catalog           `yaml:"catalog" jsonschema_description:"The Iceberg catalog: served by Firn (listen, store) or elsewhere (uri)."`
+	Ingest     Ingest            `yaml:"ingest" jsonschema_description:"What the ingest role serves to queries."`
+	Query      Query             `yaml:"query" jsonschema_description:"The Flight SQL service."`
+	Compaction compaction.Config `yaml:"compaction" jsonschema_description:"The compactor."`
+	HTTP       HTTP              `yaml:"http" jsonschema_description:"Metrics, health and the status page."`
+	Log        logging.Config    `yaml:"log" jsonschema_description:"Logging."`
+	Tracing    tracing.Config    `yaml:"tracing" jsonschema_description:"OpenTelemetry spans."`
+	Pipelines  []Pipeline        `yaml:"pipelines" jsonschema_description:"From which topic into which table."`
+
+	dir string // of the configuration file: relative schema paths start there
+}
+
+// Storage says how to reach S3.
+type Storage struct {
+	Endpoint  string       `yaml:"endpoint" jsonschema_description:"http://host:port or https://host; empty is AWS."`
+	Region    string       `yaml:"region" jsonschema_description:"Default us-east-1."`
+	AccessKey units.Secret `yaml:"access_key" jsonschema_description:"env:NAME or file:PATH."`
+	SecretKey units.Secret `yaml:"secret_key" jsonschema_description:"env:NAME or file:PATH."`
+}
+
+// Catalog is Firn's own catalog, or where another one is.
+type Catalog struct {
+	server.Config `yaml:",inline"`
+	// URI names a catalog elsewhere; the roles of this process use it instead of one of their own.
+	URI string `yaml:"uri" jsonschema_description:"Base of an Iceberg REST catalog elsewhere, without /v1."`
+	// Client tunes how this process reaches a catalog over HTTP.
+	Client CatalogClient `yaml:"client" jsonschema_description:"How a catalog over HTTP is reached."`
+}
+
+// WithDefaults fills unset fields.
+func (c Catalog) WithDefaults() Catalog {
+	c.Config = c.Config.WithDefaults()
+	return c
+}
+
+// CatalogClient is client.Config without what Catalog says already.
+type CatalogClient struct {
+	Warehouse   string         `yaml:"warehouse" jsonschema_description:"Sent to catalogs that serve several warehouses."`
+	Prefix      string         `yaml:"prefix"`
+	Token       units.Secret   `yaml:"token" jsonschema_description:"Bearer token; default catalog.token."`
+	Timeout     units.Duration `yaml:"timeout"`
+	DialTimeout units.Duration `yaml:"dial_timeout"`
+}
+
+// Ingest is the Flight address at which an ingest process hands its newest rows to query processes.
+type Ingest struct {
+	Listen string `yaml:"listen" jsonschema_description:"Where firn ingest serves its tail to firn query; default 127.0.0.1:31338."`
+}
+
+// Query is the Flight SQL service and the SQL engine behind it.
+type Query struct {
+	flight.Config `yaml:",inline"`
+	// Tails are the ingest processes whose newest rows a query process adds to committed ones.
+	Tails []string     `yaml:"tails" jsonschema_description:"host:port of the ingest processes; default ingest.listen."`
+	SQL   query.Config `yaml:"sql" config:"novalidate" jsonschema_description:"Limits of the SQL engine."`
+}
+
+// WithDefaults fills unset fields.
+func (q Query) WithDefaults() Query {
+	q.Config = q.Config.WithDefaults()
+	return q
+}
+
+// HTTP is the address of metrics, health and the status page.
+type HTTP struct {
+	Listen string `yaml:"listen" jsonschema_description:"Default 127.0.0.1:8080."`
+	// AllowAnonymous lets everybody who reaches Listen read metrics and status.
+	AllowAnonymous bool `yaml:"allow_anonymous" jsonschema_description:"Needed to listen beyond loopback."`
+}
+
+// Pipeline moves one topic into one table.
+type Pipeline struct {
+	Name       string   `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
+	Topic      string   `yaml:"topic" jsonschema:"required"`
+	Format     string   `yaml:"format" jsonschema:"enum=json"`
+	Schema     string   `yaml:"schema" jsonschema_description:"JSON Schema file of the events, relative to this file."`
+	Table      string   `yaml:"table" jsonschema:"required" jsonschema_description:"namespace.table"`
+	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`
+	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp)."`
+
+	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
+	MaxMemory      units.Bytes    `yaml:"max_memory"`
+	DrainTimeout   units.Duration `yaml:"drain_timeout"`
+	Standby        units.Duration `yaml:"standby"`
+	Lateness       units.Duration `yaml:"allowed_lateness" jsonschema_description:"How far the watermark stays behind the newest event; default 1m."`
+	TailGrace      units.Duration `yaml:"tail_grace" jsonschema_description:"How long committed rows stay in memory for queries under way; default 5s."`
+	Codec          string         `yaml:"codec" jsonschema:"enum=zstd,enum=snappy,enum=lz4,enum=none"`
+
+	contract []byte // of the embedded demo, instead of a file
+}
+
+// WithDefaults fills unset fields.
+func (p Pipeline) WithDefaults() Pipeline {
+	d := engine.DefaultConfig()
+	setDefault(&p.Format, "json")
+	setDefault(&p.CommitInterval, d.CommitInterval)
+	setDefault(&p.MaxMemory, d.MaxMemory)
+	setDefault(&p.DrainTimeout, d.DrainTimeout)
+	setDefault(&p.Standby, d.Standby)
+	setDefault(&p.Lateness, defaultLateness)
+	setDefault(&p.TailGrace, defaultTailGrace)
+	setDefault(&p.Codec, datafile.DefaultWriteOptions().Codec)
+	if p.DeadLetter == "" && p.Table != "" {
+		p.DeadLetter = p.Table + "_dead"
+	}
+	return p
+}
+
+// Validate names the first value that cannot be used.
+func (p Pipeline) Validate() error {
+	if p.Schema == "" && p.contract == nil {
+		return errors.New("schema: name the JSON Schema file of the events")
+	}
+	for key, name := range map[string]string{"table": p.Table, "dead_letter_table": p.DeadLetter} {
+		id, err := catalog.ParseIdentifier(name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		if len(id) < 2 {
+			return fmt.Errorf("%s: %q has no namespace: write namespace.table", key, name)
+		}
+	}
+	if p.Table == p.DeadLetter {
+		return errors.New("dead_letter_table: it must be another table than table")
+	}
+	if strings.ContainsAny(p.Name, " \t\n\"'/\\") || len(p.Name) > 100 {
+		return fmt.Errorf("name: %q: take letters, digits, dots, dashes, at most 100", p.Name)
+	}
+	if p.Lateness < 0 || p.TailGrace < 0 {
+		return errors.New("allowed_lateness: durations cannot be negative")
+	}
+	return p.engine().Validate()
+}
+
+func (p Pipeline) engine() engine.Config {
+	c := engine.DefaultConfig()
+	c.CommitInterval, c.MaxMemory, c.DrainTimeout, c.Standby = p.CommitInterval, p.MaxMemory, p.DrainTimeout, p.Standby
+	return c
+}
+
+// tables returns the identifiers of rows and dead letters; Validate made sure that they parse.
+func (p Pipeline) tables() (rows, dead catalog.Identifier) {
+	rows, _ = catalog.ParseIdentifier(p.Table)
+	dead, _ = catalog.ParseIdentifier(p.DeadLetter)
+	return rows, dead
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// WithDefaults fills unset fields, also those that follow from others.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.Data, "firn-data")
+	setDefault(&c.HTTP.Listen, defaultHTTP)
+	setDefault(&c.Ingest.Listen, defaultTail)
+	if c.Query.Tails == nil {
+		c.Query.Tails = []string{c.Ingest.Listen}
+	}
+	if c.Catalog.S3.Endpoint == "" && strings.HasPrefix(c.Warehouse, "s3://") {
+		s := &c.Catalog.S3
+		s.Endpoint, s.Region, s.PathStyle = c.Storage.Endpoint, c.Storage.Region, c.Storage.Endpoint != ""
+		setDefault(&s.Region, "us-east-1")
+		if s.VendStaticCredentials && s.AccessKey.IsZero() {
+			s.AccessKey, s.SecretKey = c.Storage.AccessKey, c.Storage.SecretKey
+		}
+	}
+	return c
+}
+
+// Validate names the first value that cannot be used.
+func (c Config) Validate() error {
+	if c.Catalog.URI != "" {
+		if err := c.catalogClient().WithDefaults().Validate(); err != nil {
+			return fmt.Errorf("catalog.%w", err)
+		}
+	}
+	if err := localOrSaid("http.listen", c.HTTP.Listen, c.HTTP.AllowAnonymous); err != nil {
+		return err
+	}
+	names, tables := map[string]int{}, map[string]int{}
+	for i, p := range c.Pipelines {
+		if j, ok := names[p.Name]; ok {
+			return fmt.Errorf("pipelines[%d].name: %q is the name of pipelines[%d] too: names must differ", i, p.Name, j)
+		}
+		names[p.Name] = i
+		for _, t := range []string{p.Table, p.DeadLetter} {
+			if j, ok := tables[t]; ok {
+				return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
+			}
+			tables[t] = i
+		}
+	}
+	return nil
+}
+
+// localOrSaid holds the rule that nothing is reachable from outside unless asked for by name.
+func localOrSaid(key, listen string, said bool) error {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("%s: %q is not host:port: %w", key, listen, err)
+	}
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip != nil && ip.IsLoopback() || said {
+		return nil
+	}
+	return fmt.Errorf("%s: %s can be reached from outside: listen on 127.0.0.1, or say allow_anonymous: true beside it", key, listen)
+}
+
+func (c Config) catalogClient() client.Config {
+	cc := client.Config{URI: c.Catalog.URI, Warehouse: c.Catalog.Client.Warehouse, Prefix: c.Catalog.Client.Prefix, Token: c.Catalog.Client.Token,
+		Timeout: c.Catalog.Client.Timeout, DialTimeout: c.Catalog.Client.DialTimeout}
+	if cc.URI == "" {
+		cc.URI = "http://" + c.Catalog.Listen
+	}
+	if cc.Token.IsZero() {
+		cc.Token = c.Catalog.Token
+	}
+	return cc
+}
+
+func (c Config) objectStore() objstore.Options {
+	return objstore.Options{Endpoint: c.Storage.Endpoint, Region: c.Storage.Region, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey}
+}
+
+// LoadConfig reads the file (none: the environment alone) and tells where each value came from.
+func LoadConfig(path string) (*Config, *config.Sources, error) {
+	c := &Config{}
+	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_"}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if path != "" {
+		c.dir = filepath.Dir(path)
+	}
+	return c, sources, nil
+}
+
+// readContract returns the pipeline's JSON Schema and the name that errors call it by.
+func (c *Config) readContract(p Pipeline) (raw []byte, name string, err error) {
+	if p.contract != nil {
+		return p.contract, "the built-in contract of the demo", nil
+	}
+	path := p.Schema
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.dir, path)
+	}
+	raw, err = os.ReadFile(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: pipeline %s: schema: %w", ErrConfig, p.Name, err)
+	}
+	return raw, path, nil
+}
+
+// ValidateConfig checks a file with its contracts and returns how many pipelines it has.
+func ValidateConfig(path string) (int, error) {
+	c, _, err := LoadConfig(path)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range c.Pipelines {
+		raw, name, err := c.readContract(p)
+		if err != nil {
+			return 0, err
+		}
+		k, err := decode.LoadContract(raw, name)
+		if err != nil {
+			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
+		}
+		if err := commit.CheckPartitionBy(k.IcebergSchema(), p.Partition); err != nil {
+			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
+		}
+	}
+	return len(c.Pipelines), nil
+}
+
+// ConfigSchema is the JSON Schema of the file, with the defaults.
+func ConfigSchema() ([]byte, error) {
+	c := Config{}
+	if _, err := config.Read("", nil, &c, config.Options{Environ: []string{}}); err != nil {
+		return nil, err
+	}
+	return config.Schema(&c)
+}

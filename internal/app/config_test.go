@@ -1,0 +1,136 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/config"
+)
+
+const example = "../../examples/user-events/firn.yaml"
+
+func setKeys(t *testing.T) {
+	t.Helper()
+	t.Setenv("S3_KEY", "canary-key")
+	t.Setenv("S3_SECRET", "canary-secret")
+}
+
+func TestTheExampleIsValid(t *testing.T) {
+	setKeys(t)
+	n, err := ValidateConfig(example)
+	if err != nil || n != 1 {
+		t.Fatalf("%d pipelines, %v", n, err)
+	}
+	cfg, _, err := LoadConfig(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := cfg.Pipelines[0]
+	if p.DeadLetter != "analytics.user_events_dead" || p.Codec != "zstd" || cfg.Ingest.Listen != defaultTail || cfg.Query.Tails[0] != defaultTail {
+		t.Errorf("defaults are not filled in: %+v", p)
+	}
+	if s3 := cfg.Catalog.S3; s3.Endpoint != "http://127.0.0.1:9000" || !s3.PathStyle || !s3.AccessKey.IsZero() {
+		t.Errorf("what clients of the catalog are told: %+v", s3)
+	}
+	text, err := config.Show(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "canary") {
+		t.Error("a secret stands in what config show prints")
+	}
+}
+
+func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
+	setKeys(t)
+	raw, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := filepath.Abs("../../examples/user-events/schemas/user_event.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := strings.ReplaceAll(string(raw), "schemas/user_event.json", filepath.ToSlash(schema))
+	for name, c := range map[string]struct{ old, new, want string }{
+		"unknown key":        {"warehouse:", "warehuose:", "did you mean warehouse"},
+		"wrong unit":         {"commit_interval: 1s", "commit_interval: 1sec", "firn.yaml:"},
+		"too short":          {"commit_interval: 1s", "commit_interval: 1ms", "commit_interval is 1ms"},
+		"unknown format":     {"format: json", "format: jsonl", "json"},
+		"no namespace":       {"table: analytics.user_events", "table: user_events", "namespace.table"},
+		"open to the world":  {`listen: "127.0.0.1:8181"`, `listen: "0.0.0.0:8181"`, "token"},
+		"no such contract":   {filepath.ToSlash(schema), "nothing.json", "nothing.json"},
+		"partition column":   {"metadata.event_timestamp", "metadata.event_timestmp", "event_timestamp"},
+		"missing name":       {"name: user-events", "", "name"},
+		"page open to world": {`listen: "127.0.0.1:8080"`, `listen: "0.0.0.0:8080"`, "allow_anonymous"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !strings.Contains(good, c.old) {
+				t.Fatalf("the example has no %q", c.old)
+			}
+			path := filepath.Join(t.TempDir(), "firn.yaml")
+			if err := os.WriteFile(path, []byte(strings.Replace(good, c.old, c.new, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := ValidateConfig(path)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want something about %q", err, c.want)
+			}
+			if code := ExitCode(err); code != ExitConfig {
+				t.Errorf("exit code %d, want %d", code, ExitConfig)
+			}
+			if err != nil && strings.Contains(err.Error(), "canary") {
+				t.Error("a secret stands in the error")
+			}
+		})
+	}
+}
+
+func TestTwoPipelinesNeedTablesAndNamesOfTheirOwn(t *testing.T) {
+	p := demoPipeline()
+	q := p
+	q.Table, q.DeadLetter = "a.b", "a.c"
+	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: []Pipeline{p, q}}).Validate(); err == nil || !strings.Contains(err.Error(), "names must differ") {
+		t.Errorf("one name twice: %v", err)
+	}
+	q = p
+	q.Name = "other"
+	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: []Pipeline{p, q}}).Validate(); err == nil || !strings.Contains(err.Error(), "tables of its own") {
+		t.Errorf("one table twice: %v", err)
+	}
+}
+
+func TestSchemaDescribesTheFile(t *testing.T) {
+	text, err := ConfigSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s struct {
+		Properties map[string]struct {
+			Properties map[string]any `json:"properties"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range [][2]string{{"catalog", "listen"}, {"catalog", "uri"}, {"query", "token"}, {"query", "tails"}, {"kafka", "brokers"}, {"storage", "endpoint"}, {"http", "listen"}} {
+		if _, ok := s.Properties[path[0]].Properties[path[1]]; !ok {
+			t.Errorf("%s.%s is not in the schema", path[0], path[1])
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for err, want := range map[error]int{nil: 0, fmt.Errorf("x"): 1, fmt.Errorf("%w: x", ErrUsage): 2, fmt.Errorf("%w: x", ErrConfig): 3,
+		&config.Error{}: 3, fmt.Errorf("%w: x", engine.ErrFenced): 4, fmt.Errorf("%w: x", catalog.ErrConflict): 4, fmt.Errorf("%w: x", ErrFailing): 5} {
+		if got := ExitCode(err); got != want {
+			t.Errorf("%v exits %d, want %d", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/internal/ledger"
+)
+
+// TableRow is a line of firn tables.
+type TableRow struct {
+	Table    string    `json:"table"`
+	Rows     int64     `json:"rows"`
+	Files    int64     `json:"files"`
+	Bytes    int64     `json:"bytes"`
+	Snapshot int64     `json:"snapshot_id"`
+	At       time.Time `json:"committed_at"`
+	Location string    `json:"location"`
+}
+
+// maxNamespaceDepth bounds the walk over nested namespaces.
+const maxNamespaceDepth = 16
+
+// Tables lists every table of the catalog.
+func (c *Client) Tables(ctx context.Context) ([]TableRow, error) {
+	cat, err := c.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.Close()
+	return tablesBelow(ctx, cat, nil, 0)
+}
+
+func tablesBelow(ctx context.Context, cat catalog.Catalog, ns catalog.Identifier, depth int) ([]TableRow, error) {
+	if depth > maxNamespaceDepth {
+		return nil, fmt.Errorf("namespace %s: nested deeper than %d", ns, maxNamespaceDepth)
+	}
+	var out []TableRow
+	if len(ns) > 0 {
+		ids, err := cat.ListTables(ctx, ns)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			t, err := cat.LoadTable(ctx, id, catalog.LoadRefs)
+			if errors.Is(err, catalog.ErrNoSuchTable) {
+				continue // dropped since it was listed
+			}
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, tableRow(t))
+		}
+	}
+	children, err := cat.ListNamespaces(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range children {
+		rows, err := tablesBelow(ctx, cat, child, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+func tableRow(t *catalog.Table) TableRow {
+	r := TableRow{Table: t.Identifier.String(), Location: t.Metadata.Location()}
+	if s := t.Metadata.CurrentSnapshot(); s != nil {
+		r.Snapshot, r.At = s.SnapshotID, time.UnixMilli(s.TimestampMs).UTC()
+		r.Rows, r.Files, r.Bytes = total(s, "total-records"), total(s, "total-data-files"), total(s, "total-files-size")
+	}
+	return r
+}
+
+// total reads a count of a snapshot's summary; -1 where the engine that wrote it left it out.
+func total(s *table.Snapshot, key string) int64 {
+	if s.Summary == nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(s.Summary.Properties[key], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// SnapshotRow is a line of firn snapshots.
+type SnapshotRow struct {
+	ID        int64     `json:"snapshot_id"`
+	Parent    int64     `json:"parent_id,omitempty"`
+	At        time.Time `json:"committed_at"`
+	Operation string    `json:"operation"`
+	Kind      string    `json:"kind"` // ingest, compact, rewind; foreign for other engines
+	Added     int64     `json:"added_rows"`
+	Rows      int64     `json:"total_rows"`
+	Files     int64     `json:"total_files"`
+	Offsets   string    `json:"offsets,omitempty"`
+	Refs      []string  `json:"refs,omitempty"`
+}
+
+// Snapshots lists a table's snapshots, the newest first, at most limit of them (0: all).
+func (c *Client) Snapshots(ctx context.Context, name string, limit int) ([]SnapshotRow, error) {
+	cat, err := c.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.Close()
+	t, err := c.Table(ctx, cat, name, catalog.LoadAll)
+	if err != nil {
+		return nil, err
+	}
+	refs := map[int64][]string{}
+	for n, r := range t.Metadata.Refs() {
+		refs[r.SnapshotID] = append(refs[r.SnapshotID], n)
+	}
+	snaps := slices.Clone(t.Metadata.Snapshots())
+	slices.SortFunc(snaps, func(a, b table.Snapshot) int { return int(b.SequenceNumber - a.SequenceNumber) })
+	if limit > 0 && len(snaps) > limit {
+		snaps = snaps[:limit]
+	}
+	out := make([]SnapshotRow, 0, len(snaps))
+	for i := range snaps {
+		out = append(out, snapshotRow(&snaps[i], refs))
+	}
+	return out, nil
+}
+
+func snapshotRow(s *table.Snapshot, refs map[int64][]string) SnapshotRow {
+	r := SnapshotRow{ID: s.SnapshotID, At: time.UnixMilli(s.TimestampMs).UTC(), Kind: "foreign", Added: total(s, "added-records"),
+		Rows: total(s, "total-records"), Files: total(s, "total-data-files"), Refs: slices.Sorted(slices.Values(refs[s.SnapshotID]))}
+	if s.ParentSnapshotID != nil {
+		r.Parent = *s.ParentSnapshotID
+	}
+	if s.Summary == nil {
+		return r
+	}
+	r.Operation, r.Added = string(s.Summary.Operation), max(r.Added, 0)
+	if rec, err := ledger.ParseSummary(s.Summary.Properties); err == nil {
+		r.Kind, r.Offsets = string(rec.Kind), rec.Offsets.String()
+	} else if errors.Is(err, ledger.ErrBadRecord) {
+		r.Kind = "unreadable: " + err.Error()
+	}
+	return r
+}
+
+// OffsetsReport is firn offsets: where the pipeline stands in its topic, by the table alone.
+type OffsetsReport struct {
+	Table       string           `json:"table"`
+	Pipeline    string           `json:"pipeline"`
+	Topic       string           `json:"topic"`
+	TopicID     string           `json:"topic_id"`
+	Cluster     string           `json:"cluster_id"`
+	Epoch       int64            `json:"epoch"`
+	SnapshotID  int64            `json:"snapshot_id"`
+	RecoveredBy string           `json:"recovered_by"`
+	BatchID     string           `json:"batch_id"`
+	Watermark   time.Time        `json:"watermark"`
+	Partitions  []PartitionState `json:"partitions"`
+	Lag         int64            `json:"lag_records"`           // -1 when Kafka did not answer
+	KafkaError  string           `json:"kafka_error,omitempty"` // why not
+}
+
+// PartitionState is one partition's position. Last row is -1 when no row came from it; the log's bounds are -1 when unknown.
+type PartitionState struct {
+	Partition int32 `json:"partition"`
+	Next      int64 `json:"next_offset"`
+	LastRow   int64 `json:"last_row"`
+	LogStart  int64 `json:"log_start"`
+	LogEnd    int64 `json:"log_end"`
+}
+
+// Offsets reads where the table's pipeline stands.
+func (c *Client) Offsets(ctx context.Context, name string) (*OffsetsReport, error) {
+	cat, err := c.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.Close()
+	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
+	if err != nil {
+		return nil, err
+	}
+	pipeline, err := pipelineOf(t)
+	if err != nil {
+		return nil, err
+	}
+	wh, err := c.Warehouse(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer wh.Close()
+	st, rec, err := commit.ReadState(ctx, cat, wh, t.Identifier, pipeline)
+	if err != nil {
+		return nil, err
+	}
+	return c.offsetsReport(ctx, t, pipeline, st, rec), nil
+}
+
+func (c *Client) offsetsReport(ctx context.Context, t *catalog.Table, pipeline string, st engine.State, rec ledger.Record) *OffsetsReport {
+	topic := c.topicOf(t)
+	r := &OffsetsReport{Table: t.Identifier.String(), Pipeline: pipeline, Topic: topic, TopicID: rec.TopicID, Cluster: rec.ClusterID, Epoch: st.Epoch, SnapshotID: st.SnapshotID,
+		RecoveredBy: st.Source, BatchID: rec.BatchID, Watermark: rec.Watermark, Lag: -1}
+	bounds, err := c.bounds(ctx, topic)
+	if err != nil {
+		r.KafkaError = err.Error()
+	} else {
+		r.Lag = 0
+	}
+	for _, p := range st.Offsets.Partitions() {
+		ps := PartitionState{Partition: p, Next: st.Offsets[p], LastRow: -1, LogStart: -1, LogEnd: -1}
+		if last, ok := rec.LastRow[p]; ok {
+			ps.LastRow = last
+		}
+		if b, ok := bounds[p]; ok {
+			ps.LogStart, ps.LogEnd = b.LogStart, b.LastStable
+			r.Lag += max(b.LastStable-ps.Next, 0)
+		}
+		r.Partitions = append(r.Partitions, ps)
+	}
+	return r
+}
+
+// Table properties by which the client verbs find what feeds a table.
+const (
+	propPipeline = "firn.pipeline"
+	propTopic    = "firn.topic"
+)
+
+// pipelineOf finds the pipeline that writes a table: by its property, or else by its tag.
+func pipelineOf(t *catalog.Table) (string, error) {
+	if name := t.Metadata.Properties()[propPipeline]; name != "" {
+		return name, nil
+	}
+	var names []string
+	for tag := range t.Metadata.Refs() {
+		if name, ok := strings.CutPrefix(tag, ledger.TagName("")); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	switch len(names) {
+	case 1:
+		return names[0], nil
+	case 0:
+		return "", fmt.Errorf("%s has no tag of a pipeline: Firn never committed rows into it", t.Identifier)
+	}
+	return "", fmt.Errorf("%s has tags of several pipelines: %v", t.Identifier, names)
+}
+
+// topicOf finds the topic that feeds a table: by the configuration, or else by the table's property.
+func (c *Client) topicOf(t *catalog.Table) string {
+	for _, p := range c.cfg.Pipelines {
+		if rows, dead := p.tables(); slices.Equal(rows, t.Identifier) || slices.Equal(dead, t.Identifier) {
+			return p.Topic
+		}
+	}
+	return t.Metadata.Properties()[propTopic]
+}
+
+// bounds asks Kafka for the log's bounds.
+func (c *Client) bounds(ctx context.Context, topic string) (map[int32]engine.Position, error) {
+	if topic == "" {
+		return nil, fmt.Errorf("%w: the topic is not known: name the configuration with -c", ErrUsage)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return source.Bounds(ctx, c.cfg.Kafka, topic)
+}

@@ -1,0 +1,205 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/batch"
+	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/engine/tail"
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/hot"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// tails finds the tail of a table among the pipelines of this process. It implements query.TailSource.
+type tails struct {
+	mu  sync.Mutex
+	byT map[string]*tail.Tail
+}
+
+func newTails() *tails { return &tails{byT: map[string]*tail.Tail{}} }
+
+func (t *tails) add(id catalog.Identifier, tl *tail.Tail) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byT[strings.Join(id, "\x1f")] = tl
+}
+
+// Cut implements query.TailSource.
+func (t *tails) Cut(ctx context.Context, table catalog.Identifier, from offset.Vector, epoch int64) (*hot.Cut, error) {
+	t.mu.Lock()
+	tl := t.byT[strings.Join(table, "\x1f")]
+	t.mu.Unlock()
+	if tl == nil {
+		return nil, hot.ErrNoTail
+	}
+	return tl.Cut(ctx, from, epoch)
+}
+
+// runner keeps one pipeline going: it prepares the parts until that succeeds, then runs the engine.
+type runner struct {
+	p        *Process
+	cfg      Pipeline
+	contract *decode.Contract
+	log      *slog.Logger
+	em       *engine.Metrics
+	sm       *source.Metrics
+	cm       *commit.Metrics
+	tail     *tail.Tail
+	rate     rateMeter
+
+	mu     sync.Mutex
+	cause  error // why it is not prepared
+	engine *engine.Pipeline
+	source *source.Source
+}
+
+// startPipelines reads the contracts, which a person must mend, and leaves the rest to the runners.
+func (p *Process) startPipelines(context.Context) error {
+	em, sm, cm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg)
+	for _, pc := range p.cfg.Pipelines {
+		raw, name, err := p.cfg.readContract(pc)
+		if err != nil {
+			return err
+		}
+		c, err := decode.LoadContract(raw, name)
+		if err != nil {
+			return fmt.Errorf("%w: pipeline %s: %w", ErrConfig, pc.Name, err)
+		}
+		r := &runner{p: p, cfg: pc, contract: c, log: p.log.With("pipeline", pc.Name), em: em, sm: sm, cm: cm,
+			tail: tail.New(pc.TailGrace.D(), time.Now), cause: errors.New("it has just begun")}
+		rows, _ := pc.tables()
+		p.tails.add(rows, r.tail)
+		p.mu.Lock()
+		p.pipelines = append(p.pipelines, r)
+		p.mu.Unlock()
+		p.background("pipeline "+pc.Name, r.run)
+	}
+	return nil
+}
+
+// run prepares and runs until ctx ends. Trouble of the preparation passes or waits for a person, but never ends it.
+func (r *runner) run(ctx context.Context) error {
+	defer r.tail.Close()
+	pause, last := waitMin, ""
+	for {
+		eng, src, err := r.prepare(ctx)
+		if err == nil {
+			r.set(eng, src, nil)
+			return errors.Join(eng.Run(ctx), src.Close())
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.set(nil, nil, err)
+		if msg := err.Error(); msg != last {
+			r.log.Warn("pipeline waits", "error", err)
+			last = msg
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, waitMax)
+	}
+}
+
+func (r *runner) set(e *engine.Pipeline, s *source.Source, cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.engine, r.source, r.cause = e, s, cause
+}
+
+// prepare makes sure of storage, tables and topic, in the order in which their absence is the clearest message.
+func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source, error) {
+	cat, wh := r.p.catalog, r.p.warehouse
+	if err := wh.Check(ctx); err != nil {
+		return nil, nil, fmt.Errorf("warehouse %s: %w", wh.URI, err)
+	}
+	rows, dead := r.cfg.tables()
+	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
+	t, err := commit.EnsureTable(ctx, cat, rows, r.contract.IcebergSchema(), r.cfg.Partition, props)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := commit.EnsureTable(ctx, cat, dead, decode.DeadLetterSchema(), nil, props); err != nil {
+		return nil, nil, err
+	}
+	dec, err := decode.NewJSON(r.contract, t.Metadata.CurrentSchema(), decode.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	src, err := source.New(r.p.cfg.Kafka, source.Options{Topic: r.cfg.Topic}, r.log, r.sm)
+	if err != nil {
+		return nil, nil, err
+	}
+	write := datafile.DefaultWriteOptions()
+	write.Codec = r.cfg.Codec
+	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, Lateness: r.cfg.Lateness.D(), Write: write},
+		cat, wh, r.deadRows, r.log, r.cm)
+	if err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	eng, err := engine.New(r.cfg.Name, r.cfg.engine(), engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
+		Tail: r.tail, Committer: com}, r.p.log, r.em)
+	if err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	return eng, src, nil
+}
+
+func (r *runner) deadRows(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
+	return decode.DeadRows(memory.DefaultAllocator, sc, r.cfg.Topic, dead, time.Now())
+}
+
+// committed is the vector of the last commit; empty while it is not known.
+func (r *runner) committed() offset.Vector {
+	r.mu.Lock()
+	eng := r.engine
+	r.mu.Unlock()
+	if eng == nil {
+		return offset.Vector{}
+	}
+	return eng.Status().Committed
+}
+
+// Status tells how the pipeline is.
+func (r *runner) Status(now time.Time) PipelineStatus {
+	r.mu.Lock()
+	eng, src, cause := r.engine, r.source, r.cause
+	r.mu.Unlock()
+	f := facts{now: now, interval: r.cfg.CommitInterval.D(), table: r.cfg.Table, prepare: cause, lag: -1}
+	if eng != nil {
+		f.engine, f.source = eng.Status(), src.Health()
+		f.lag = lagOf(f.engine, src.Positions())
+		if f.lag > 0 && !f.engine.DecodedKafka.IsZero() {
+			f.lagTime = now.Sub(f.engine.DecodedKafka)
+		}
+	}
+	v, s := judge(f), f.engine
+	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters),
+		Rows: s.Rows, DeadLetters: s.DeadLetters, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
+		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
+		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
+		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,
+		Consumed: s.Consumed.String(), Committed: s.Committed.String(), Stages: stages(f, v, phases(s.Phases))}
+	if !s.PendingSince.IsZero() {
+		out.PendingSeconds = now.Sub(s.PendingSince).Seconds()
+	}
+	return out
+}

@@ -1,0 +1,83 @@
+package app
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/firnlake/firn/engine"
+)
+
+// State is the one word for how a pipeline is. Firn never says ok while rows wait and nothing is committed.
+type State string
+
+// The states, from best to worst.
+const (
+	StateOK       State = "ok"
+	StateCatching State = "catching-up" // commits go on, but the log's end is further away than freshOffsets of time
+	StateWaiting  State = "waiting"     // for something outside: broker, topic, storage, catalog
+	StateDegraded State = "degraded"    // rows wait and commits fail or are late
+	StateFenced   State = "fenced"      // another writer of this name is live
+	StateStopped  State = "stopped"     // only a person can decide
+)
+
+// states lists all words, for what must name each (metrics).
+var states = []State{StateOK, StateCatching, StateWaiting, StateDegraded, StateFenced, StateStopped}
+
+const (
+	// lateCommits is how many commit intervals pending rows may wait before the pipeline is degraded.
+	lateCommits = 10
+	// lateFloor keeps short intervals from calling a slow fsync trouble.
+	lateFloor = 5 * time.Second
+	// behindAfter is the lag, in time, from which a pipeline is catching up.
+	behindAfter = 10 * time.Second
+)
+
+// Verdict is a pipeline's state with the one cause and the next thing to do.
+type Verdict struct {
+	State State  `json:"state"`
+	Cause string `json:"cause,omitempty"`
+	Next  string `json:"next,omitempty"`
+}
+
+// facts is what a verdict rests on.
+type facts struct {
+	now      time.Time
+	interval time.Duration
+	table    string
+	prepare  error // why the pipeline has not begun yet
+	engine   engine.Status
+	source   error // present trouble with the broker
+	lag      int64 // records between the consumed position and the log's end; -1 unknown
+	lagTime  time.Duration
+}
+
+// judge is the one place that turns what is known of a pipeline into a word.
+func judge(f facts) Verdict {
+	s := f.engine
+	late := max(lateCommits*f.interval, lateFloor)
+	pending := time.Duration(0)
+	if !s.PendingSince.IsZero() {
+		pending = f.now.Sub(s.PendingSince)
+	}
+	switch {
+	case s.ProblemKind == engine.KindStopped:
+		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + "   then see docs/exactly-once.md"}
+	case s.ProblemKind == engine.KindFenced:
+		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
+	case f.prepare != nil:
+		return Verdict{StateWaiting, f.prepare.Error(), "nothing: it goes on by itself when the cause is gone"}
+	case s.CommitError != "" && !s.PendingSince.IsZero():
+		return Verdict{StateDegraded, "commit fails: " + s.CommitError, "firn why " + f.table}
+	case pending > late:
+		return Verdict{StateDegraded, fmt.Sprintf("rows wait for a commit since %s", pending.Round(time.Second)), "firn why " + f.table}
+	case f.source != nil:
+		return Verdict{StateWaiting, f.source.Error(), "nothing: it goes on by itself when the broker answers"}
+	case s.Problem != "":
+		return Verdict{StateDegraded, s.Problem, "firn why " + f.table}
+	case !s.Running:
+		return Verdict{StateWaiting, "reading where the table stands", "nothing: this takes a moment"}
+	case f.lag > 0 && f.lagTime > behindAfter:
+		return Verdict{StateCatching, fmt.Sprintf("%d records behind the log's end, the oldest %s old", f.lag, f.lagTime.Round(time.Second)), "nothing: it reads as fast as it can"}
+	}
+	return Verdict{State: StateOK}
+}

@@ -1,0 +1,217 @@
+package app
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/query"
+)
+
+// up starts the whole system under dir on free ports, with generated events.
+func up(t *testing.T, dir string, d Demo) *Process {
+	t.Helper()
+	cfg, _, err := LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Data = dir
+	for _, l := range []*string{&cfg.Broker.Listen, &cfg.Catalog.Listen, &cfg.Query.Listen, &cfg.HTTP.Listen} {
+		*l = "127.0.0.1:0"
+	}
+	embedded, err := Up(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Start(t.Context(), cfg, Options{Roles: []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, Version: "test",
+		Log: slog.New(slog.DiscardHandler), Broker: embedded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Announce(); err != nil {
+		t.Fatal(err)
+	}
+	if d.Rate > 0 {
+		if err := p.Demo(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// down stops p, which must not take longer than Ctrl-C may.
+func down(t *testing.T, p *Process) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	began := time.Now()
+	if err := p.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+}
+
+func clientOf(t *testing.T, dir string) *Client {
+	t.Helper()
+	c, err := NewClient(Target{Data: dir}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// eventually asks until ok or half a minute has gone.
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	var last string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		var done bool
+		if done, last = ok(); done {
+			return
+		}
+	}
+	t.Fatalf("%s: %s", what, last)
+}
+
+func scanRows(t *testing.T, c *Client, level query.Level) int64 {
+	t.Helper()
+	fc, err := c.Flight(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fc.Close()
+	res, err := fc.Scan(t.Context(), query.ScanRequest{Table: catalog.Identifier{"analytics", "user_events"}, Columns: []string{ledger.ColOffset}}, query.Options{Level: level})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Release()
+	var n int64
+	for res.Next(t.Context()) {
+		n += res.RecordBatch().NumRows()
+	}
+	if err := res.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The main job on embedded parts, twice on one directory: rows are committed and readable, and the audit is clean.
+func TestUpGoesOnWhereItStood(t *testing.T) {
+	dir := t.TempDir()
+	var before int64
+	for round := range 2 {
+		p := up(t, dir, Demo{Rate: 2000, Broken: 0.01, Seed: uint64(round)})
+		c := clientOf(t, dir)
+		eventually(t, "two commits", func() (bool, string) {
+			s, err := c.Status(t.Context())
+			if err != nil {
+				return false, err.Error()
+			}
+			ready, why := s.Ready()
+			return ready && s.Pipelines[0].Snapshots >= 2, why
+		})
+		hot, committed := scanRows(t, c, query.LevelHot), scanRows(t, c, query.LevelCommitted)
+		if hot <= before || committed <= before {
+			t.Errorf("round %d: %d rows hot, %d committed, %d before", round, hot, committed, before)
+		}
+		down(t, p)
+		before = hot
+	}
+
+	p := up(t, dir, Demo{})
+	defer down(t, p)
+	c := clientOf(t, dir)
+	eventually(t, "no lag", func() (bool, string) {
+		s, err := c.Status(t.Context())
+		return err == nil && s.Pipelines[0].LagRecords == 0 && s.Pipelines[0].PendingRows == 0, ""
+	})
+	r, err := c.Audit(t.Context(), "analytics.user_events", AuditOptions{Kafka: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != audit.Clean || r.Rows < before || r.Rows != r.Distinct {
+		t.Errorf("%s", r)
+	}
+	checkVerbs(t, c)
+}
+
+// checkVerbs asks what the client verbs ask.
+func checkVerbs(t *testing.T, c *Client) {
+	t.Helper()
+	tables, err := c.Tables(t.Context())
+	if err != nil || len(tables) != 2 || tables[0].Table != "analytics.user_events" || tables[0].Rows == 0 {
+		t.Errorf("tables %+v, %v", tables, err)
+	}
+	snaps, err := c.Snapshots(t.Context(), "analytics.user_events", 3)
+	if err != nil || len(snaps) != 3 || snaps[0].Kind == "foreign" || snaps[0].Rows < snaps[2].Rows {
+		t.Errorf("snapshots %+v, %v", snaps, err)
+	}
+	o, err := c.Offsets(t.Context(), "analytics.user_events")
+	if err != nil || o.Lag != 0 || len(o.Partitions) != demoPartitions || o.Pipeline != "user-events" {
+		t.Errorf("offsets %+v, %v", o, err)
+	}
+	w, err := c.Why(t.Context(), "analytics.user_events")
+	if err != nil || w.Stands != "" || len(w.Stages) != 6 {
+		t.Errorf("why %+v, %v", w, err)
+	}
+	if _, err := c.Snapshots(t.Context(), "analytics.nothing", 1); err == nil || !strings.Contains(err.Error(), "firn tables") {
+		t.Errorf("a table that is not there: %v", err)
+	}
+}
+
+func TestPageMetricsAndHealth(t *testing.T) {
+	p := up(t, t.TempDir(), Demo{})
+	defer down(t, p)
+	get := func(path string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Addresses().HTTP+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	eventually(t, "ready", func() (bool, string) { code, body := get("/readyz"); return code == http.StatusOK, body })
+	for path, want := range map[string]string{"/healthz": "ok", "/": "user-events", "/metrics": "firn_pipeline_state", StatusPath: `"state": "ok"`} {
+		if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, %q is not in it", path, code, want)
+		}
+	}
+	if code, _ := get("/nothing"); code != http.StatusNotFound {
+		t.Errorf("/nothing: %d", code)
+	}
+}
+
+func TestABusyPortIsSaidWithTheWayOut(t *testing.T) {
+	p := up(t, t.TempDir(), Demo{})
+	defer down(t, p)
+	cfg, _, err := LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Data, cfg.HTTP.Listen = t.TempDir(), p.Addresses().HTTP
+	if _, err := Up(cfg); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Start(t.Context(), cfg, Options{Roles: []Role{RoleQuery}, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "--http-port") || !strings.Contains(err.Error(), cfg.HTTP.Listen) {
+		t.Errorf("a busy port: %v", err)
+	}
+}
