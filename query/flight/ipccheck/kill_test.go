@@ -89,7 +89,7 @@ func mutate(b []byte, rnd *rand.Rand) []byte {
 	return b
 }
 
-const mutantsPerSeed = 4000 // a million were read once, see docs/flight.md
+const mutantsPerSeed = 4000 // docs/flight.md has the figures of a million
 
 // child is the body of the process. "killer" reads the huge count without the check; "mutants N" reads every mutant
 // that passes.
