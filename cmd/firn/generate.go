@@ -14,7 +14,7 @@ import (
 func newGenerate(g *globals) *cobra.Command {
 	t := &target{}
 	cfg := generate.Config{}.WithDefaults()
-	cfg.Rate = app.DemoRate
+	cfg.Rate, cfg.BrokenShare, cfg.LateShare = app.DemoRate, generate.DefaultBrokenShare, generate.DefaultLateShare
 	var duration time.Duration
 	var topic, format, brokers string
 	c := &cobra.Command{Use: "generate", Short: "Write generated events into a topic", Args: cobra.NoArgs,

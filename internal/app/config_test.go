@@ -134,3 +134,10 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestTheBrokerKeepsWhatTheSlowerPipelineNeeds(t *testing.T) {
+	got := least(map[int32]int64{0: 5, 1: 9, 2: 1}, map[int32]int64{0: 7, 1: 3})
+	if len(got) != 2 || got[0] != 5 || got[1] != 3 {
+		t.Errorf("%v", got)
+	}
+}

@@ -19,7 +19,7 @@ type Demo struct {
 // Demo generates events into the first pipeline's topic until Stop.
 func (p *Process) Demo(ctx context.Context, d Demo) error {
 	pl := p.cfg.Pipelines[0]
-	cfg := generate.Config{Rate: d.Rate, BrokenShare: d.Broken, Seed: d.Seed, Partitions: demoPartitions}.WithDefaults()
+	cfg := generate.Config{Rate: d.Rate, BrokenShare: d.Broken, LateShare: generate.DefaultLateShare, Seed: d.Seed, Partitions: demoPartitions}.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: --demo: %w", ErrUsage, err)
 	}

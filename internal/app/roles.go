@@ -33,6 +33,7 @@ func (p *Process) startBroker(ctx context.Context) error {
 		return err
 	}
 	b.SetFloor(p.needed)
+	p.reg.MustRegister(b)
 	p.cfg.Kafka.Brokers = []string{b.Addr()}
 	p.setAddress(func(a *Addresses) { a.Broker = b.Addr() })
 	p.onStop("broker", func(context.Context) error { return b.Close() })
@@ -53,10 +54,27 @@ func (p *Process) needed() map[string]map[int32]int64 {
 	for _, pl := range p.cfg.Pipelines {
 		floor[pl.Topic] = map[int32]int64{} // needed as a whole until the pipeline says where it stands
 	}
-	for _, r := range runners {
-		floor[r.cfg.Topic] = r.committed()
+	for i, r := range runners {
+		v := r.committed()
+		for _, o := range runners[:i] { // of two pipelines on one topic, the one further behind
+			if o.cfg.Topic == r.cfg.Topic {
+				v = least(v, floor[r.cfg.Topic])
+			}
+		}
+		floor[r.cfg.Topic] = v
 	}
 	return floor
+}
+
+// least is the lower offset of each partition that both know; a partition that one of them has not read is needed whole.
+func least(a, b map[int32]int64) map[int32]int64 {
+	out := map[int32]int64{}
+	for p, at := range a {
+		if other, ok := b[p]; ok {
+			out[p] = min(at, other)
+		}
+	}
+	return out
 }
 
 func (p *Process) openWarehouse(ctx context.Context) error {
