@@ -192,7 +192,7 @@ func TestDroppedAndCreatedAgain(t *testing.T) {
 	l.recover(c)
 	l.commit(c, rng(0, 0, 5))
 	l.must(l.cat.DropTable(context.Background(), l.rows, false))
-	b := l.batchOf2(c, rng(0, 5, 6))
+	b := l.batchOf(allRows, rng(0, 5, 6))
 	defer release(b)
 	_, err := c.Commit(t.Context(), b)
 	isErr(t, err, engine.ErrNeedsDecision)
@@ -212,17 +212,6 @@ func TestDroppedAndCreatedAgain(t *testing.T) {
 	defer release(b2)
 	_, err = other.Commit(t.Context(), b2)
 	isErr(t, err, engine.ErrNeedsDecision)
-}
-
-// batchOf2 is batchOf with the schema that the committer knows, for a table that is gone.
-func (l *lake) batchOf2(c *Committer, g offset.Range) *engine.Batch {
-	l.Helper()
-	name := l.rows
-	l.rows = l.dead // any table with a schema answers; the rows are replaced below
-	defer func() { l.rows = name }()
-	b := &engine.Batch{ID: "x", Ranges: []offset.Range{g}, LastRow: offset.Vector{}}
-	b.Dead = []engine.Dead{{Partition: g.Partition, DeadLetter: engine.DeadLetter{Reason: "bad", Offset: g.Start}}}
-	return b
 }
 
 func TestTopicIdentity(t *testing.T) {

@@ -52,7 +52,8 @@ type lake struct {
 	topic      engine.Topic
 	now        time.Time
 	mem        memory.Allocator
-	partition  []string
+	as         *arrow.Schema // of the rows
+	reader     *snapshot.Reader
 }
 
 var lakes atomic.Int64
@@ -83,8 +84,11 @@ func lakeIn(t testing.TB, cat catalog.Catalog, wh *objstore.Warehouse, partition
 	t.Helper()
 	ns := fmt.Sprintf("ns%d", lakes.Add(1))
 	l := &lake{TB: t, cat: cat, wh: wh, rows: catalog.Identifier{ns, "events"}, dead: catalog.Identifier{ns, "events_dead"},
-		topic: engine.Topic{Name: "events", ClusterID: "c1", TopicID: "t1"}, now: time.UnixMilli(1_780_000_000_000), mem: memory.DefaultAllocator, partition: partitionBy}
-	_, err := EnsureTable(context.Background(), cat, l.rows, testSchema(), partitionBy, nil)
+		topic: engine.Topic{Name: "events", ClusterID: "c1", TopicID: "t1"}, now: time.UnixMilli(1_780_000_000_000), mem: memory.DefaultAllocator,
+		reader: snapshot.NewReader(wh, 1<<20)}
+	made, err := EnsureTable(context.Background(), cat, l.rows, testSchema(), partitionBy, nil)
+	l.must(err)
+	l.as, err = datafile.ArrowSchema(made.Metadata.CurrentSchema())
 	l.must(err)
 	_, err = EnsureTable(context.Background(), cat, l.dead, deadSchema(), nil, nil)
 	l.must(err)
@@ -128,7 +132,12 @@ func (l *lake) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordB
 
 func (l *lake) meta(id catalog.Identifier) table.Metadata {
 	l.Helper()
-	t, err := l.cat.LoadTable(context.Background(), id, catalog.LoadAll)
+	return l.load(id, catalog.LoadAll)
+}
+
+func (l *lake) load(id catalog.Identifier, how catalog.Load) table.Metadata {
+	l.Helper()
+	t, err := l.cat.LoadTable(context.Background(), id, how)
 	l.must(err)
 	return t.Metadata
 }
@@ -136,9 +145,7 @@ func (l *lake) meta(id catalog.Identifier) table.Metadata {
 // rowsOf builds a record batch of one Kafka partition. The event time moves by an hour each 10 offsets.
 func (l *lake) rowsOf(p int32, offsets ...int64) arrow.RecordBatch {
 	l.Helper()
-	as, err := datafile.ArrowSchema(l.meta(l.rows).CurrentSchema())
-	l.must(err)
-	b := array.NewRecordBuilder(l.mem, as)
+	b := array.NewRecordBuilder(l.mem, l.as)
 	defer b.Release()
 	for _, o := range offsets {
 		b.Field(0).(*array.StringBuilder).Append(fmt.Sprintf("user-%d", o%7))
@@ -214,8 +221,8 @@ func (l *lake) recover(c *Committer) engine.State {
 // offsetsIn counts the rows of a table's head by where they came from.
 func (l *lake) offsetsIn(id catalog.Identifier) map[int32]map[int64]int {
 	l.Helper()
-	meta := l.meta(id)
-	files, err := snapshot.Files(context.Background(), l.wh, meta.CurrentSnapshot(), nil)
+	meta := l.load(id, catalog.LoadRefs)
+	files, err := l.reader.Files(context.Background(), meta.CurrentSnapshot(), nil)
 	l.must(err)
 	scan, err := newLedgerScan(l.wh, meta)
 	l.must(err)
@@ -269,8 +276,7 @@ func (l *lake) checkRows(id catalog.Identifier, v offset.Vector, want func(p int
 func (l *lake) foreign(id catalog.Identifier, op table.Operation, summary map[string]string, change func(snapshot.Head, int64) snapshot.Change) int64 {
 	l.Helper()
 	ctx := context.Background()
-	meta := l.meta(id)
-	h, err := snapshot.LoadHead(ctx, snapshot.NewReader(l.wh, 0), meta, table.MainBranch)
+	h, err := snapshot.LoadHead(ctx, l.reader, l.load(id, catalog.LoadRefs), table.MainBranch)
 	l.must(err)
 	sid := snapshot.NewID()
 	c := change(h, sid)
@@ -334,7 +340,7 @@ func (l *lake) withoutLedger(r arrow.RecordBatch) arrow.RecordBatch {
 func (l *lake) rewrite(id catalog.Identifier, carry bool) int64 {
 	l.Helper()
 	var summary map[string]string
-	if head := l.meta(id).CurrentSnapshot(); carry && head != nil {
+	if head := l.load(id, catalog.LoadRefs).CurrentSnapshot(); carry && head != nil {
 		if r, err := record(head); err == nil {
 			r.Kind, r.Ranges, r.Prev = ledger.KindCompact, nil, head.SnapshotID
 			summary, err = r.Summary()
@@ -342,7 +348,7 @@ func (l *lake) rewrite(id catalog.Identifier, carry bool) int64 {
 		}
 	}
 	return l.foreign(id, table.OpReplace, summary, func(h snapshot.Head, sid int64) snapshot.Change {
-		files, err := snapshot.NewReader(l.wh, 0).FilesOf(context.Background(), h.Manifests, nil)
+		files, err := l.reader.FilesOf(context.Background(), h.Manifests, nil)
 		l.must(err)
 		c := snapshot.Change{Drop: map[string]bool{}}
 		if len(files) == 0 {

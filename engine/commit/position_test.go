@@ -81,7 +81,7 @@ func (l *lake) dropTag() { l.update(l.rows, table.NewRemoveSnapshotRefUpdate("fi
 func (l *lake) dropRows(id int64) {
 	l.Helper()
 	l.foreign(l.rows, table.OpDelete, nil, func(h snapshot.Head, sid int64) snapshot.Change {
-		files, err := snapshot.NewReader(l.wh, 0).FilesOf(context.Background(), h.Manifests, nil)
+		files, err := l.reader.FilesOf(context.Background(), h.Manifests, nil)
 		l.must(err)
 		c := snapshot.Change{Drop: map[string]bool{}}
 		var entries []snapshot.Entry

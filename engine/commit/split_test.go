@@ -202,4 +202,7 @@ func (l *lake) widen() {
 	wider := iceberg.NewSchema(1, append(slices.Clone(meta.CurrentSchema().Fields()),
 		iceberg.NestedField{ID: meta.LastColumnID() + 1, Name: "more", Type: iceberg.PrimitiveTypes.String})...)
 	l.update(l.rows, table.NewAddSchemaUpdate(wider), table.NewSetCurrentSchemaUpdate(-1))
+	var err error
+	l.as, err = datafile.ArrowSchema(wider)
+	l.must(err)
 }

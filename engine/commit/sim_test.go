@@ -1,0 +1,527 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+var (
+	schedules = flag.Int("schedules", 60, "how many schedules the simulation runs")
+	firstSeed = flag.Uint64("seed", 1, "seed of the first schedule; the others follow")
+)
+
+// sim is one schedule: two writers of one pipeline that know nothing of each other, a catalog whose answers get lost,
+// and other people who compact, append, expire, roll back and drop tags.
+type sim struct {
+	*lake
+	seed    uint64
+	rnd     *rand.Rand
+	noTx    bool
+	end     offset.Vector // of the log
+	writers [2]*writer
+	late    []func()
+	trace   []string
+	stopped error // a writer asked for a person
+	broken  func(*Committer)
+	base    catalog.Catalog
+}
+
+// writer is what the engine does around a committer.
+type writer struct {
+	c       *Committer
+	f       *flaky
+	ready   bool
+	at      offset.Vector // next to read
+	version uint64        // of the contract that it decodes by
+	pending *engine.Batch
+}
+
+func newSim(t testing.TB, cat catalog.Catalog, wh *objstore.Warehouse, seed uint64, broken func(*Committer)) *sim {
+	s := &sim{lake: lakeIn(t, cat, wh), seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), broken: broken, base: cat,
+		end: offset.Vector{0: 3, 1: 2}}
+	s.noTx = s.rnd.IntN(3) == 0
+	if s.rnd.IntN(4) == 0 {
+		s.base = plain{cat} // no history of offsets
+	}
+	for i := range s.writers {
+		s.restart(i)
+	}
+	return s
+}
+
+func (s *sim) note(format string, args ...any) {
+	s.trace = append(s.trace, fmt.Sprintf(format, args...))
+}
+
+// restart replaces a writer as a crash and a start do. A batch under way is gone; requests under way are not.
+func (s *sim) restart(i int) {
+	if w := s.writers[i]; w != nil {
+		if w.pending != nil {
+			release(w.pending)
+		}
+		s.late = append(s.late, w.f.late...)
+	}
+	f := &flaky{Catalog: s.base, noTx: s.noTx, next: func() fault {
+		if s.rnd.IntN(5) > 0 {
+			return works
+		}
+		what := fault(s.rnd.IntN(int(faults)))
+		s.note("  request of %d: %s", i, what)
+		return what
+	}}
+	f.loads = func() error {
+		if s.rnd.IntN(25) == 0 {
+			return catalog.ErrUnavailable
+		}
+		return nil
+	}
+	w := &writer{f: f, c: s.committer(f)}
+	w.c.cfg.UnknownTimeout = 0
+	if !s.noTx { // two commits for one batch cannot keep writers with different contracts apart
+		w.version = s.rnd.Uint64N(2)
+	}
+	if s.broken != nil {
+		s.broken(w.c)
+	}
+	s.writers[i] = w
+	s.note("writer %d starts, contract %d", i, w.version)
+}
+
+// visible tells which offsets of the log hold a record.
+func visible(p int32, o int64) bool { return mix(uint64(p)<<40|uint64(o))%7 != 0 }
+
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	return x ^ x>>33
+}
+
+// kind is what a record gives by a contract: most give rows, some give dead letters, by one contract or by both.
+func kind(version uint64) func(int32, int64) byte {
+	return func(p int32, o int64) byte {
+		switch {
+		case !visible(p, o):
+			return '-'
+		case mix(uint64(p)<<41|uint64(o)<<1|version)%5 == 0:
+			return 'd'
+		}
+		return 'r'
+	}
+}
+
+func (s *sim) run(steps int) {
+	for range steps {
+		if s.stopped != nil {
+			return
+		}
+		s.act()
+	}
+}
+
+func (s *sim) act() {
+	switch n := s.rnd.IntN(100); {
+	case n < 60:
+		s.step(s.rnd.IntN(2))
+	case n < 66:
+		p := int32(s.rnd.IntN(3)) // a partition may be new
+		s.end[p] += 1 + s.rnd.Int64N(6)
+	case n < 70:
+		s.restart(s.rnd.IntN(2))
+	case n < 76:
+		s.note("firn's compaction")
+		s.rewrite(s.rows, true)
+	case n < 80:
+		s.note("foreign compaction")
+		s.rewrite(s.rows, false)
+	case n < 83:
+		s.note("foreign rows")
+		s.foreignAppend(s.rows, -1, 1)
+	case n < 87:
+		s.rollbackSomewhere()
+	case n < 91:
+		s.note("expiry")
+		s.expire(s.rows)
+	case n < 93:
+		s.note("the dead letters are compacted and their snapshots expire")
+		s.rewrite(s.dead, s.rnd.IntN(2) == 0)
+		s.expire(s.dead)
+	case n < 94:
+		s.note("the tag is dropped")
+		s.update(s.rows, table.NewRemoveSnapshotRefUpdate("firn.events"))
+	default:
+		s.deliverOne()
+	}
+}
+
+func (s *sim) deliverOne() {
+	for _, w := range s.writers {
+		s.late = append(s.late, w.f.late...)
+		w.f.late = nil
+	}
+	if len(s.late) == 0 {
+		return
+	}
+	i := s.rnd.IntN(len(s.late))
+	s.note("a delayed request arrives")
+	late := s.late[i]
+	s.late = slices.Delete(s.late, i, i+1)
+	late()
+}
+
+func (s *sim) rollbackSomewhere() {
+	var ours []int64
+	for _, sn := range s.meta(s.rows).Snapshots() {
+		if _, err := record(&sn); err == nil {
+			ours = append(ours, sn.SnapshotID)
+		}
+	}
+	if len(ours) > 0 {
+		id := ours[s.rnd.IntN(len(ours))]
+		s.note("rollback to snapshot %d", id)
+		s.rollback(s.rows, id)
+	}
+}
+
+// step is a turn of a writer: recover, or commit the next batch.
+func (s *sim) step(i int) {
+	w := s.writers[i]
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.f.cut = cancel
+	if !w.ready {
+		st, err := w.c.Recover(ctx)
+		s.note("writer %d recovers: %s, epoch %d (%s) %v", i, st.Offsets, st.Epoch, st.Source, err)
+		if errors.Is(err, engine.ErrNeedsDecision) {
+			s.stopped = err
+		}
+		if err == nil {
+			w.ready, w.at = true, st.Offsets.Clone()
+		}
+		return
+	}
+	if w.pending == nil {
+		if w.pending = s.nextBatch(w); w.pending == nil {
+			return
+		}
+	}
+	got, err := w.c.Commit(ctx, w.pending)
+	s.note("writer %d commits %v: snapshot %d %v", i, w.pending.Ranges, got.SnapshotID, err)
+	switch {
+	case err == nil:
+		next, aerr := w.at.Advance(w.pending.Ranges)
+		s.must(aerr)
+		w.at = next
+	case errors.Is(err, engine.ErrFenced), errors.Is(err, engine.ErrRewound):
+		w.ready = false
+	case errors.Is(err, engine.ErrNeedsDecision):
+		s.stopped = err
+		w.ready = false
+	default:
+		return // the same batch again
+	}
+	release(w.pending)
+	w.pending = nil
+}
+
+func (s *sim) nextBatch(w *writer) *engine.Batch {
+	var ranges []offset.Range
+	for _, p := range s.end.Partitions() {
+		from, to := w.at[p], s.end[p]
+		if from > to {
+			s.fail("a writer stands at %d of partition %d, whose log ends at %d", from, p, to)
+		}
+		if n := min(to-from, s.rnd.Int64N(5)); n > 0 {
+			ranges = append(ranges, rng(p, from, from+n))
+		}
+	}
+	if len(ranges) == 0 {
+		s.end[int32(s.rnd.IntN(2))] += s.rnd.Int64N(4)
+		return nil
+	}
+	return s.batchOf(kind(w.version), ranges...)
+}
+
+func (s *sim) fail(format string, args ...any) {
+	panic(simFailure(fmt.Sprintf(format, args...)))
+}
+
+type simFailure string
+
+// check is the oracle: below V each record is a row or a dead letter, once, and what is no record is neither; beyond V
+// there is no row; the record's last rows are the rows' last.
+func (s *sim) check(v offset.Vector, last offset.Vector) error {
+	rows, dead := s.offsetsIn(s.rows), s.offsetsIn(s.dead)
+	for p, end := range s.end {
+		top := int64(-1)
+		for o := range end + 8 {
+			r, d := rows[p][o], dead[p][o]
+			want := 0
+			if visible(p, o) && o < v[p] {
+				want = 1
+			}
+			switch {
+			case r > 1 || d > 1:
+				return fmt.Errorf("partition %d offset %d: %d times a row, %d times a dead letter", p, o, r, d)
+			case o < v[p] && r+d != want:
+				return fmt.Errorf("partition %d offset %d, V %s: %d rows, %d dead letters, want %d in all", p, o, v, r, d, want)
+			case o >= v[p] && r > 0:
+				return fmt.Errorf("partition %d offset %d is a row beyond V %s", p, o, v)
+			}
+			if r > 0 {
+				top = o
+			}
+		}
+		if at, ok := last[p]; last != nil && (ok != (top >= 0) || ok && at != top) {
+			return fmt.Errorf("partition %d: last row %d, the record says %d", p, top, at)
+		}
+	}
+	return nil
+}
+
+// finish ends the faults, lets everything that is still under way arrive, and brings the table up to the log's end.
+func (s *sim) finish() error {
+	for range 100 {
+		s.deliverOne()
+	}
+	for i := range s.writers {
+		if w := s.writers[i]; w.pending != nil {
+			release(w.pending)
+			w.pending = nil
+		}
+	}
+	c := s.committer(&flaky{Catalog: s.base, noTx: s.noTx})
+	if s.broken != nil {
+		s.broken(c)
+	}
+	for range 20 {
+		st, err := c.Recover(context.Background())
+		if errors.Is(err, engine.ErrNeedsDecision) {
+			s.stopped = err
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var ranges []offset.Range
+		for _, p := range s.end.Partitions() {
+			if st.Offsets[p] < s.end[p] {
+				ranges = append(ranges, rng(p, st.Offsets[p], s.end[p]))
+			}
+		}
+		if len(ranges) == 0 {
+			_, r, err := ReadState(context.Background(), s.base, s.wh, s.rows, "events")
+			if err != nil {
+				return err
+			}
+			if !st.Offsets.Equal(s.end) {
+				return fmt.Errorf("at the end V is %s, the log ends at %s", st.Offsets, s.end)
+			}
+			return s.check(st.Offsets, r.LastRow)
+		}
+		s.now = s.now.Add(c.cfg.OffsetsInterval) // offsets alone do not wait now
+		b := s.batchOf(kind(0), ranges...)
+		_, err = c.Commit(context.Background(), b)
+		release(b)
+		if err != nil && !errors.Is(err, engine.ErrFenced) && !errors.Is(err, engine.ErrRewound) {
+			return err
+		}
+	}
+	return errors.New("twenty commits without rivals do not reach the log's end")
+}
+
+// runOne runs a schedule and returns what its oracle found.
+func runOne(t testing.TB, cat catalog.Catalog, wh *objstore.Warehouse, seed uint64, broken func(*Committer)) (s *sim, err error) {
+	s = newSim(t, cat, wh, seed, broken)
+	defer func() {
+		if r := recover(); r != nil {
+			f, ok := r.(simFailure)
+			if !ok {
+				panic(r)
+			}
+			err = errors.New(string(f))
+		}
+	}()
+	for range 2 {
+		s.run(20)
+		if s.stopped != nil {
+			break
+		}
+		st, r, err := ReadState(context.Background(), s.base, s.wh, s.rows, "events")
+		if errors.Is(err, engine.ErrNeedsDecision) {
+			s.stopped = err
+			break
+		}
+		if err != nil {
+			return s, err
+		}
+		if err := s.check(st.Offsets, r.LastRow); err != nil {
+			return s, err
+		}
+	}
+	if s.stopped != nil { // loud is right, wrong rows would not be: what the last record says must still hold
+		return s, s.checkStopped()
+	}
+	return s, s.finish()
+}
+
+// checkStopped holds the table against its tag's record where nobody could tell V: nothing stands there twice.
+func (s *sim) checkStopped() error {
+	for _, id := range []catalog.Identifier{s.rows, s.dead} {
+		for p, offsets := range s.offsetsIn(id) {
+			for o, n := range offsets {
+				if n > 1 {
+					return fmt.Errorf("stopped, and partition %d offset %d stands %d times in %s", p, o, n, id)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func TestSimulation(t *testing.T) {
+	wh := &objstore.Warehouse{Store: objstore.NewMemory(), URI: "mem://lake"}
+	cat := openCatalog(t, wh)
+	stops := 0
+	for i := range *schedules {
+		seed := *firstSeed + uint64(i)
+		s, err := runOne(t, cat, wh, seed, nil)
+		if err != nil {
+			t.Fatalf("schedule with -seed %d: %v\n%s", seed, err, strings.Join(s.trace, "\n"))
+		}
+		if s.stopped != nil {
+			stops++
+		}
+	}
+	t.Logf("%d schedules, %d of them ended at a stop that asks a person", *schedules, stops)
+	if stops > *schedules/3 {
+		t.Errorf("%d of %d schedules stopped: recovery gives up too easily to show anything", stops, *schedules)
+	}
+}
+
+// The ways in which committers and recoveries go wrong elsewhere, each on top of everything else that is right here.
+
+// forget takes a lost answer for a failure and commits the batch anew on the head as it is.
+func forget(ctx context.Context, c *Committer, t *try, legs []*leg) error {
+	t.open = false
+	for _, l := range legs {
+		meta, err := c.load(ctx, l.p.id)
+		if err != nil {
+			return err
+		}
+		head, err := snapshot.LoadHead(ctx, c.reader, meta, table.MainBranch)
+		if err != nil {
+			return err
+		}
+		l.p.head, l.p.tag, l.p.stale = head, refID(meta, c.tagName()), false
+		l.id, l.prepared, l.built = snapshot.NewID(), false, false
+		if err := c.manifest(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newest takes the newest snapshot in the metadata for the state of the table.
+func newest(ctx context.Context, f *finder) (position, error) {
+	all, err := f.line.everything(ctx)
+	if err != nil {
+		return position{}, err
+	}
+	pos, seq := position{step: StepNew}, int64(-1)
+	for _, s := range all.Snapshots() {
+		if r, err := record(&s); err == nil && s.SequenceNumber > seq {
+			seq, pos = s.SequenceNumber, position{record: r, at: s.SnapshotID, epoch: r.Epoch, step: StepHead}
+		}
+	}
+	return pos, nil
+}
+
+// headAlone takes a head without a record for a table without rows.
+func headAlone(_ context.Context, f *finder) (position, error) {
+	if f.head == nil {
+		return position{step: StepNew}, nil
+	}
+	r, err := record(f.head)
+	if err != nil {
+		return position{step: StepNew}, nil
+	}
+	return position{record: r, at: f.head.SnapshotID, epoch: r.Epoch, step: StepHead}, nil
+}
+
+// uncheckedWalk takes a walk that ends at an expired snapshot for one that reached the root.
+func uncheckedWalk(ctx context.Context, f *finder) (position, error) {
+	if f.head == nil {
+		return position{step: StepNew}, nil
+	}
+	w, err := f.line.walk(ctx, f.head)
+	if err != nil || w.found == nil {
+		return position{step: StepNew}, err
+	}
+	return position{record: w.record, at: w.found.SnapshotID, epoch: w.record.Epoch, step: StepWalk}, nil
+}
+
+// tagAlone believes the tag, wherever the head is.
+func tagAlone(_ context.Context, f *finder) (position, error) {
+	if f.last == nil {
+		return position{step: StepNew}, nil
+	}
+	return position{record: *f.last, at: f.tag.SnapshotID, epoch: f.last.Epoch, step: StepHead}, nil
+}
+
+// greatest takes the maximum of the head's vector and the tag's.
+func greatest(ctx context.Context, f *finder) (position, error) {
+	pos, err := uncheckedWalk(ctx, f)
+	if err != nil || f.last == nil {
+		return pos, err
+	}
+	for p, at := range f.last.Offsets {
+		if at > pos.record.Offsets[p] {
+			return tagAlone(ctx, f)
+		}
+	}
+	return pos, nil
+}
+
+// TestSimulationNotices breaks one rule at a time and sees that the simulation finds it.
+func TestSimulationNotices(t *testing.T) {
+	const within = 150
+	finder := func(f func(context.Context, *finder) (position, error)) func(*Committer) {
+		return func(c *Committer) { c.broken.find = f }
+	}
+	for name, broken := range map[string]func(*Committer){
+		"a moved head is followed blindly":                   func(c *Committer) { c.broken.blindRebase = true },
+		"a lost answer is taken for a failure":               func(c *Committer) { c.broken.onUnknown = forget },
+		"dead letters are written again":                     func(c *Committer) { c.broken.noSticky = true },
+		"the newest snapshot is taken for the head":          finder(newest),
+		"a head without a record is taken for an empty one":  finder(headAlone),
+		"a walk that was cut short is taken for a whole one": finder(uncheckedWalk),
+		"the tag is believed":                                finder(tagAlone),
+		"the greatest of two vectors is taken":               finder(greatest),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			wh := &objstore.Warehouse{Store: objstore.NewMemory(), URI: "mem://lake"}
+			cat := openCatalog(t, wh)
+			for i := range within {
+				if _, err := runOne(t, cat, wh, *firstSeed+uint64(i), broken); err != nil {
+					t.Logf("found by schedule %d: %v", i+1, err)
+					return
+				}
+			}
+			t.Errorf("%d schedules did not find it", within)
+		})
+	}
+}
