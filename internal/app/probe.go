@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine/source"
@@ -48,7 +49,7 @@ func (c *Client) Probe(ctx context.Context, name string, cfg probe.Config) (prob
 type marker struct{ p *source.Producer }
 
 func (m marker) ProduceOne(ctx context.Context, topic string, key, value []byte) (int32, int64, error) {
-	return m.p.ProduceOne(ctx, topic, source.Message{Partition: -1, Key: key, Value: value})
+	return m.p.ProduceOne(ctx, topic, source.Message{Partition: -1, Key: key, Value: value, TimestampMs: time.Now().UnixMilli()})
 }
 
 // reader implements probe.Reader by a scan that is bounded to one offset.
