@@ -86,6 +86,9 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: batch %s does not continue the table: %w", engine.ErrRewound, b.ID, err)
 	}
+	if err := checkRows(b); err != nil {
+		return nil, err
+	}
 	in := c.withoutSticky(b)
 	defer in.release()
 	if len(in.rows) == 0 && len(in.dead) == 0 && c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval {
@@ -113,6 +116,9 @@ func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in 
 		if t.main.files, err = encodeFiles(ctx, meta, t.main.schema, t.main.spec, in.rows, c.cfg.Write); err != nil {
 			return fmt.Errorf("table %s: %w", c.main.id, err)
 		}
+		if err := sameCount(t.main.files, in.rows); err != nil {
+			return err
+		}
 	}
 	if len(in.dead) == 0 {
 		return nil
@@ -126,6 +132,46 @@ func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in 
 	t.dead = &leg{p: &c.dead, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.deadRecord(t, in.dead)}
 	if t.dead.files, err = encodeFiles(ctx, meta, t.dead.schema, t.dead.spec, []arrow.RecordBatch{rows}, c.cfg.Write); err != nil {
 		return fmt.Errorf("table %s: %w", c.dead.id, err)
+	}
+	return nil
+}
+
+// checkRows holds a batch against what a snapshot of it will claim: every row lies in the range of its partition, each
+// offset once. What gets past this stands in the table for ever, so it is looked at in every build.
+func checkRows(b *engine.Batch) error {
+	in := make(map[int32]offset.Range, len(b.Ranges))
+	for _, g := range b.Ranges {
+		in[g.Partition] = g
+	}
+	for _, r := range inOrder(b.Rows) {
+		p, o, ok := ledgerColumns(r)
+		if !ok {
+			return fmt.Errorf("%w: batch %s has rows without the ledger columns", ErrTable, b.ID)
+		}
+		for i := range int(r.NumRows()) {
+			g, known := in[p.Value(i)]
+			at := o.Value(i)
+			if !known || at < g.Start || at >= g.End || p.IsNull(i) || o.IsNull(i) {
+				return fmt.Errorf("%w: batch %s has a row of partition %d at %d, outside of what it moves or a second time", engine.ErrRewound, b.ID, p.Value(i), at)
+			}
+			g.Start = at + 1
+			in[p.Value(i)] = g
+		}
+	}
+	return nil
+}
+
+// sameCount is the check on the other side of the encoder.
+func sameCount(files []*output, rows []arrow.RecordBatch) error {
+	var want, got int64
+	for _, r := range rows {
+		want += r.NumRows()
+	}
+	for _, f := range files {
+		got += f.stats.Rows
+	}
+	if got != want {
+		return fmt.Errorf("%d rows were to be written, the files hold %d", want, got)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"testing"
 	"time"
@@ -232,4 +233,29 @@ func TestTopicIdentity(t *testing.T) {
 	l.topic = engine.Topic{TopicID: "t2", ClusterID: "c1"}
 	_, err := c.Recover(t.Context())
 	isErr(t, err, engine.ErrTopicRecreated)
+}
+
+// TestRowsMustFit: a batch whose rows are not those that its ranges claim never becomes a snapshot.
+func TestRowsMustFit(t *testing.T) {
+	l := newLake(t)
+	c := l.committer(l.cat)
+	for name, rows := range map[string][]int64{"below": {4, 5}, "beyond": {9, 10}, "twice": {6, 6}, "backwards": {7, 6}} {
+		l.recover(c)
+		b := l.batchOf(skips, rng(0, 5, 10))
+		b.Rows = append(b.Rows, l.rowsOf(0, rows...))
+		_, err := c.Commit(t.Context(), b)
+		release(b)
+		if !errors.Is(err, engine.ErrRewound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	l.recover(c)
+	b := l.batchOf(skips, rng(0, 5, 10))
+	b.Rows = append(b.Rows, l.rowsOf(1, 5))
+	_, err := c.Commit(t.Context(), b)
+	release(b)
+	isErr(t, err, engine.ErrRewound)
+	if l.meta(l.rows).CurrentSnapshot() != nil {
+		t.Error("a snapshot was made")
+	}
 }

@@ -73,8 +73,8 @@ func (c *Committer) build(ctx context.Context, l *leg) error {
 }
 
 // request pins what the leg was built on, and moves main and the pipeline's tag together.
-func (c *Committer) request(l *leg) catalog.TableCommit {
-	tag := ledger.TagName(c.cfg.Pipeline)
+func request(l *leg, pipeline string) catalog.TableCommit {
+	tag := ledger.TagName(pipeline)
 	return catalog.TableCommit{Identifier: l.p.id,
 		Requirements: table.Requirements{table.AssertTableUUID(l.p.uuid()), table.AssertRefSnapshotID(table.MainBranch, l.p.head.ID()),
 			table.AssertRefSnapshotID(tag, l.p.tag)},
@@ -85,11 +85,11 @@ func (c *Committer) request(l *leg) catalog.TableCommit {
 // send commits the legs, all or none. after is nil for more than one.
 func (c *Committer) send(ctx context.Context, legs []*leg) (after *catalog.Table, err error) {
 	if len(legs) == 1 {
-		return c.cat.CommitTable(ctx, c.request(legs[0]))
+		return c.cat.CommitTable(ctx, request(legs[0], c.cfg.Pipeline))
 	}
 	var commits []catalog.TableCommit
 	for _, l := range legs {
-		commits = append(commits, c.request(l))
+		commits = append(commits, request(l, c.cfg.Pipeline))
 	}
 	return nil, c.cat.CommitTransaction(ctx, commits)
 }

@@ -31,6 +31,7 @@ type sim struct {
 	seed    uint64
 	rnd     *rand.Rand
 	noTx    bool
+	oneWay  bool          // all writers decode by one contract
 	end     offset.Vector // of the log
 	writers [2]*writer
 	late    []func()
@@ -54,6 +55,8 @@ func newSim(t testing.TB, cat catalog.Catalog, wh *objstore.Warehouse, seed uint
 	s := &sim{lake: lakeIn(t, cat, wh), seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), broken: broken, base: cat,
 		end: offset.Vector{0: 3, 1: 2}}
 	s.noTx = s.rnd.IntN(3) == 0
+	// Two commits for one batch cannot keep writers with different contracts apart, see docs/exactly-once.md.
+	s.oneWay = s.noTx || s.rnd.IntN(2) == 0
 	if s.rnd.IntN(4) == 0 {
 		s.base = plain{cat} // no history of offsets
 	}
@@ -91,7 +94,7 @@ func (s *sim) restart(i int) {
 	}
 	w := &writer{f: f, c: s.committer(f)}
 	w.c.cfg.UnknownTimeout = 0
-	if !s.noTx { // two commits for one batch cannot keep writers with different contracts apart
+	if !s.oneWay {
 		w.version = s.rnd.Uint64N(2)
 	}
 	if s.broken != nil {
@@ -182,9 +185,17 @@ func (s *sim) deliverOne() {
 	late()
 }
 
+// rollbackSomewhere sets main to a snapshot of Firn: an ancestor, or any, also of a line that was abandoned before. The
+// latter only where contracts do not change: dead letters are not set back with the rows, so a record that became a
+// dead letter in one line and a row in another would then be both.
 func (s *sim) rollbackSomewhere() {
 	var ours []int64
-	for _, sn := range s.meta(s.rows).Snapshots() {
+	meta := s.meta(s.rows)
+	candidates := meta.Snapshots()
+	if head := meta.CurrentSnapshot(); !s.oneWay && head != nil {
+		candidates = table.AncestorsOf(head.SnapshotID, meta.SnapshotByID)
+	}
+	for _, sn := range candidates {
 		if _, err := record(&sn); err == nil {
 			ours = append(ours, sn.SnapshotID)
 		}
