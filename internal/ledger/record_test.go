@@ -3,7 +3,10 @@ package ledger
 import (
 	"errors"
 	"maps"
+	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +65,38 @@ func TestParseSummaryRefuses(t *testing.T) {
 		m[key] = bad
 		if _, err := ParseSummary(m); !errors.Is(err, ErrBadRecord) {
 			t.Errorf("%s = %q: %v, want ErrBadRecord", key, bad, err)
+		}
+	}
+}
+
+// TestFormatPage holds the example of docs/format/summary.md against the code.
+func TestFormatPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/format/summary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, line := range strings.Split(string(page), "\n") {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), " = "); ok && strings.HasPrefix(line, "    firn.") {
+			want[k] = v
+		}
+	}
+	r, err := ParseSummary(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Offsets.Equal(offset.Vector{0: 1250, 1: 1238, 2: 40}) || !r.LastRow.Equal(offset.Vector{0: 1249, 1: 1236}) ||
+		!slices.Equal(r.Ranges, []offset.Range{{Partition: 0, Start: 1000, End: 1250, LeaderEpoch: 3}, {Partition: 1, Start: 990, End: 1238, LeaderEpoch: 3}}) {
+		t.Errorf("the example reads as %+v", r)
+	}
+	got, err := r.Summary()
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("the page shows\n%v\nthe code writes\n%v, %v", want, got, err)
+	}
+	for _, key := range []string{KeyVersion, KeyPipeline, KeyBatchID, KeyEpoch, KeyClusterID, KeyTopicID, KeyRange, KeyOffsets, KeyLastRow,
+		KeyWatermark, KeyPrev, KeyTraceID, KeyKind} {
+		if !strings.Contains(string(page), "`"+key+"`") {
+			t.Errorf("the page does not explain %s", key)
 		}
 	}
 }
