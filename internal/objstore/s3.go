@@ -296,14 +296,14 @@ func (s *S3) wrap(op, key string, err error) error {
 	case "XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded":
 		return fmt.Errorf("%s: %w", where, ErrFull)
 	}
-	switch {
-	case r.StatusCode == http.StatusNotFound:
+	switch r.StatusCode {
+	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", where, ErrNotFound)
-	case r.StatusCode == http.StatusForbidden || r.StatusCode == http.StatusUnauthorized:
+	case http.StatusForbidden, http.StatusUnauthorized:
 		return fmt.Errorf("%s: %w: %s: check storage.access_key and storage.secret_key", where, ErrAccessDenied, r.Code)
-	case r.StatusCode == http.StatusPreconditionFailed:
+	case http.StatusPreconditionFailed:
 		return fmt.Errorf("%s: %w", where, ErrExists)
-	case r.StatusCode == http.StatusInsufficientStorage:
+	case http.StatusInsufficientStorage:
 		return fmt.Errorf("%s: %w", where, ErrFull)
 	}
 	return fmt.Errorf("%s: %w: %w", where, ErrUnavailable, err)

@@ -194,7 +194,7 @@ func unseal(s string) (*reader, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(s[1:])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrCodec, err)
+		return nil, fmt.Errorf("%w: %w", ErrCodec, err)
 	}
 	return &reader{b: b}, nil
 }

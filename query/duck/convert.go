@@ -207,7 +207,7 @@ func appendList(b array.Builder, v db.Vector, t db.LogicalType, id db.Type, from
 		child = db.ListVectorGetChild(v)
 	}
 	var add func(lo, hi int) error
-	open := func(bool) {}
+	var open func(valid bool)
 	switch lb := b.(type) {
 	case *array.MapBuilder:
 		k, vt := db.MapTypeKeyType(t), db.MapTypeValueType(t)
