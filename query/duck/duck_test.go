@@ -306,14 +306,3 @@ func TestManyRowsStream(t *testing.T) {
 		t.Errorf("%d rows, %v", n, s.Err())
 	}
 }
-
-func BenchmarkSmallHotQuery(b *testing.B) {
-	e := engine(b)
-	rel := relation(b)
-	rel.Hot = []arrow.RecordBatch{eventRows(b, 100, 2100)}
-	for b.Loop() {
-		if _, err := ask(b, e, query.Statement{SQL: "select kind, count(*), sum(payload.amount) from analytics.events group by 1", Relations: []query.Relation{rel}}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
