@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 60, "how many schedules the simulation runs")
+	schedules = flag.Int("schedules", 40, "how many schedules the simulation runs")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first schedule; the others follow")
 )
 
