@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,7 +321,7 @@ func splitKey(key string) (out []string) {
 type badStore struct {
 	*objstore.Memory
 	err   error
-	after int // writes that still work
+	after atomic.Int64 // writes that still work
 	keep  bool
 }
 
@@ -328,8 +329,7 @@ func (s *badStore) Put(ctx context.Context, key string, body io.ReadSeeker, mode
 	if s.err == nil {
 		return s.Memory.Put(ctx, key, body, mode)
 	}
-	if s.after > 0 {
-		s.after--
+	if s.after.Add(-1) >= 0 {
 		return s.Memory.Put(ctx, key, body, mode)
 	}
 	if s.keep {
@@ -350,7 +350,8 @@ func TestStorageTrouble(t *testing.T) {
 				l := lakeIn(t, openCatalog(t, wh), wh, "hour(meta.at)")
 				c := l.committer(l.cat)
 				l.recover(c)
-				store.err, store.after, store.keep = trouble, after, errors.Is(trouble, objstore.ErrUnknownResult)
+				store.err, store.keep = trouble, errors.Is(trouble, objstore.ErrUnknownResult)
+				store.after.Store(int64(after))
 				b := l.batchOf(allRows, rng(0, 0, 15)) // two hours, two files, a manifest and a list
 				defer release(b)
 				_, err := c.Commit(t.Context(), b)
