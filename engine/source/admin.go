@@ -176,7 +176,7 @@ func ReadRange(ctx context.Context, cfg Config, topic string, id int32, from, to
 	}
 	defer c.close()
 	r := &rangeReader{f: fetcher{c: c, topic: topic}, id: id, next: from, to: to, leader: -1, fn: fn}
-	r.set.unzip, r.set.max = &r.unzip, int(c.cfg.MaxBatchBytes)
+	r.set.unzip, r.unzip.limit = &r.unzip, int(c.cfg.MaxBatchBytes)
 	defer r.unzip.close()
 	for failures := 0; r.next < r.to; {
 		before := r.next

@@ -31,9 +31,10 @@ const xerialHeaderBytes = 16
 
 // decompressor turns the records of a batch into plain bytes. One goroutine uses it; close ends it.
 type decompressor struct {
-	in   bytes.Reader
-	gzip *gzip.Reader
-	zstd *zstd.Decoder
+	limit int // of a batch's plain bytes; fixed from the first use on
+	in    bytes.Reader
+	gzip  *gzip.Reader
+	zstd  *zstd.Decoder
 }
 
 func (d *decompressor) close() {
@@ -44,17 +45,17 @@ func (d *decompressor) close() {
 }
 
 // run writes the plain bytes of src into dst's free capacity, or into more memory when that is too small, and returns
-// them. They are at most limit bytes.
-func (d *decompressor) run(dst []byte, codec int8, src []byte, limit int) (out []byte, err error) {
+// them.
+func (d *decompressor) run(dst []byte, codec int8, src []byte) (out []byte, err error) {
 	switch codec {
 	case codecGzip:
-		out, err = d.runGzip(dst, src, limit)
+		out, err = d.runGzip(dst, src, d.limit)
 	case codecSnappy:
-		out, err = runSnappy(dst, src, limit)
+		out, err = runSnappy(dst, src, d.limit)
 	case codecLZ4:
-		out, err = runLZ4(dst, src, limit)
+		out, err = runLZ4(dst, src, d.limit)
 	case codecZstd:
-		out, err = d.runZstd(dst, src, limit)
+		out, err = d.runZstd(dst, src, d.limit)
 	default:
 		return nil, fmt.Errorf("%w: %w: %d", ErrCorrupt, errCodec, codec)
 	}
@@ -140,6 +141,7 @@ func snappyBlock(dst, src []byte, limit int) ([]byte, error) {
 	return append(dst, out...), nil // in place: out begins at dst's end
 }
 
+// runZstd refuses frames whose window alone is beyond the bound; minBatchLimit leaves room for what encoders use.
 func (d *decompressor) runZstd(dst, src []byte, limit int) ([]byte, error) {
 	if d.zstd == nil {
 		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(uint64(limit)))

@@ -21,6 +21,7 @@ import (
 const (
 	maxFetchBytes   = 256 << 20 // a response of that size is held in memory as a whole
 	minFetchBytes   = 64 << 10
+	minBatchLimit   = 8 << 20 // the greatest window that zstd's levels use without being forced
 	maxBatchLimit   = 1 << 30
 	maxClientIDSize = 255
 )
@@ -115,8 +116,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("partition_max_bytes: %s is not within %s to fetch_max_bytes (%s)", c.PartitionMaxBytes, units.Bytes(minFetchBytes), c.FetchMaxBytes)
 	case c.ReadAhead < minFetchBytes:
 		return fmt.Errorf("read_ahead: %s is less than %s", c.ReadAhead, units.Bytes(minFetchBytes))
-	case c.MaxBatchBytes < 1<<20 || c.MaxBatchBytes > maxBatchLimit:
-		return fmt.Errorf("max_batch_bytes: %s is not within 1MiB to %s", c.MaxBatchBytes, units.Bytes(maxBatchLimit))
+	case c.MaxBatchBytes < minBatchLimit || c.MaxBatchBytes > maxBatchLimit:
+		return fmt.Errorf("max_batch_bytes: %s is not within %s to %s", c.MaxBatchBytes, units.Bytes(minBatchLimit), units.Bytes(maxBatchLimit))
 	}
 	if err := c.TLS.validate(); err != nil {
 		return fmt.Errorf("tls.%w", err)

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Trouble is what keeps a source from reading at present; it is retried until it passes.
-type Trouble struct {
+// TroubleError is what keeps a source from reading at present; it is retried until it passes.
+type TroubleError struct {
 	Cause    error
 	Since    time.Time
 	Attempts int
 }
 
 // Error implements error.
-func (t *Trouble) Error() string {
+func (t *TroubleError) Error() string {
 	return fmt.Sprintf("%v (since %s, attempt %d)", t.Cause, t.Since.UTC().Format(time.RFC3339), t.Attempts)
 }
 
 // Unwrap gives the cause.
-func (t *Trouble) Unwrap() error { return t.Cause }
+func (t *TroubleError) Unwrap() error { return t.Cause }
 
 // health holds the present troubles by what they concern: the topic's layout, a broker, a partition. Success with one
 // says nothing about another.
@@ -29,7 +29,7 @@ type health struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	troubles map[string]*Trouble
+	troubles map[string]*TroubleError
 }
 
 // note records a failure and returns how many there were in a row.
@@ -38,7 +38,7 @@ func (h *health) note(what string, cause error) int {
 	defer h.mu.Unlock()
 	t := h.troubles[what]
 	if t == nil {
-		t = &Trouble{Since: h.now()}
+		t = &TroubleError{Since: h.now()}
 		h.troubles[what] = t
 		h.log.Warn("kafka trouble, retrying", "part", what, "error", cause)
 	}
@@ -66,7 +66,7 @@ func (h *health) reset() {
 func (h *health) err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var oldest *Trouble
+	var oldest *TroubleError
 	for _, t := range h.troubles {
 		if oldest == nil || t.Since.Before(oldest.Since) {
 			oldest = t

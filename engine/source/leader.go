@@ -319,7 +319,7 @@ func (g *generation) lead(leader int32) {
 	l := &leading{g: g, leader: leader, fetcher: fetcher{c: g.s.client, topic: g.s.topic}}
 	defer l.unzip.close()
 	defer g.s.health.clear(brokerName(leader))
-	l.set.unzip, l.set.max = &l.unzip, int(g.s.cfg.MaxBatchBytes)
+	l.set.unzip, l.unzip.limit = &l.unzip, int(g.s.cfg.MaxBatchBytes)
 	failures := 0
 	for g.ctx.Err() == nil {
 		if !g.take(l) {

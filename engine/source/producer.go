@@ -128,7 +128,6 @@ type queue struct {
 	msgs      []*Message
 	batch     int // messages in the batch under way
 	raw       []byte
-	leader    int32
 }
 
 func (t *topicProducer) produce(ctx context.Context, msgs []Message) (produced, error) {
@@ -143,11 +142,14 @@ func (t *topicProducer) produce(ctx context.Context, msgs []Message) (produced, 
 			}
 		}
 		if err == nil {
-			if at, err = t.round(ctx, queues, at); err == nil {
+			at, err = t.round(ctx, queues, at)
+			// Also after a failure: a round may have stored the batches of some partitions and not of others.
+			queues = slices.DeleteFunc(queues, func(q *queue) bool { return len(q.msgs) == 0 })
+			switch {
+			case len(queues) == 0:
+				return at, nil
+			case err == nil:
 				failures = 0
-				if queues = slices.DeleteFunc(queues, func(q *queue) bool { return len(q.msgs) == 0 }); len(queues) == 0 {
-					return at, nil
-				}
 				continue
 			}
 		}

@@ -99,7 +99,6 @@ type recordSet struct {
 	buf   []byte
 	next  int64 // everything below has been dealt with
 	limit int64 // nothing from here on is read
-	max   int   // bytes of a batch, uncompressed
 	unzip *decompressor
 
 	aborted []abortedTxn       // by first offset; those not begun yet
@@ -199,7 +198,7 @@ func (s *recordSet) add(st *stretch, h *batchHeader) error {
 	plain := h.body
 	if codec := h.attrs & attrCodec; codec != 0 {
 		var err error
-		if plain, err = st.decompress(s.unzip, int8(codec), h.body, s.max); err != nil {
+		if plain, err = st.decompress(s.unzip, int8(codec), h.body); err != nil {
 			return fmt.Errorf("offset %d: %w", h.base, err)
 		}
 	} else {

@@ -87,7 +87,7 @@ func New(cfg Config, o Options, log *slog.Logger, m *Metrics) (*Source, error) {
 	}
 	log = log.With("topic", o.Topic)
 	s := &Source{topic: o.Topic, cfg: cfg, refresh: o.RefreshInterval, now: o.Now, log: log, m: m.of(o.Topic), client: c, serial: serials.Add(1),
-		health: &health{now: o.Now, log: log, troubles: map[string]*Trouble{}}, positions: map[int32]engine.Position{}, next: map[int32]int64{}}
+		health: &health{now: o.Now, log: log, troubles: map[string]*TroubleError{}}, positions: map[int32]engine.Position{}, next: map[int32]int64{}}
 	m.bounds.add(s)
 	return s, nil
 }
@@ -220,7 +220,7 @@ func (s *Source) sameTopic(g *generation, id string) error {
 	return nil
 }
 
-// Health implements engine.Source; the error is a *Trouble.
+// Health implements engine.Source; the error is a *TroubleError.
 func (s *Source) Health() error { return s.health.err() }
 
 // Close implements engine.Source.
@@ -235,6 +235,9 @@ func (s *Source) Close() error {
 		return nil
 	}
 	s.m.m.bounds.remove(s)
+	if g != nil {
+		g.cancel() // before the connections go, or their end looks like trouble with the broker
+	}
 	s.client.close()
 	if g != nil {
 		g.end()

@@ -80,7 +80,7 @@ func (s *stretch) alias(n int) {
 }
 
 // decompress returns the plain bytes of a batch, in memory of the stretch.
-func (s *stretch) decompress(d *decompressor, codec int8, src []byte, limit int) ([]byte, error) {
+func (s *stretch) decompress(d *decompressor, codec int8, src []byte) ([]byte, error) {
 	const expected = 4 // times smaller than plain: only a guess at which chunk to take
 	if n := len(s.chunks); n == 0 || cap(*s.chunks[n-1])-len(*s.chunks[n-1]) < 2*len(src) {
 		pool := &smallPool
@@ -91,7 +91,7 @@ func (s *stretch) decompress(d *decompressor, codec int8, src []byte, limit int)
 	}
 	chunk := s.chunks[len(s.chunks)-1]
 	free := (*chunk)[len(*chunk):len(*chunk):cap(*chunk)]
-	out, err := d.run(free, codec, src, limit)
+	out, err := d.run(free, codec, src)
 	if err != nil {
 		return nil, err
 	}
