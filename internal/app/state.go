@@ -72,8 +72,10 @@ func judge(f facts) Verdict {
 		return Verdict{StateDegraded, fmt.Sprintf("rows wait for a commit since %s", pending.Round(time.Second)), "firn why " + f.table}
 	case f.source != nil:
 		return Verdict{StateWaiting, f.source.Error(), "nothing: it goes on by itself when the broker answers"}
-	case s.Problem != "":
+	case s.Problem != "" && pending > 0:
 		return Verdict{StateDegraded, s.Problem, "firn why " + f.table}
+	case s.Problem != "":
+		return Verdict{StateWaiting, s.Problem, "nothing: it goes on by itself when the cause is gone"}
 	case !s.Running:
 		return Verdict{StateWaiting, "reading where the table stands", "nothing: this takes a moment"}
 	case f.lag > 0 && f.lagTime > behindAfter:

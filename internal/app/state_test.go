@@ -32,6 +32,7 @@ func TestJudge(t *testing.T) {
 		"broker away, rows wait":   {with(func(f *facts) { f.source = errors.New("refused"); f.engine.PendingSince = now.Add(-time.Hour) }), StateDegraded, "wait"},
 		"behind":                   {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Minute }), StateCatching, "5000 records"},
 		"a little behind":          {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Second }), StateOK, ""},
+		"recovery fails":           {with(func(f *facts) { f.engine = engine.Status{Problem: "no topic", ProblemKind: engine.KindTransient} }), StateWaiting, "no topic"},
 		"fenced":                   {with(func(f *facts) { f.engine.ProblemKind, f.engine.Problem = engine.KindFenced, "fenced" }), StateFenced, "fenced"},
 		"stopped beats everything": {with(func(f *facts) { f.engine.ProblemKind, f.source = engine.KindStopped, errors.New("x") }), StateStopped, ""},
 		"not begun":                {with(func(f *facts) { f.engine = engine.Status{} }), StateWaiting, ""},
