@@ -89,6 +89,7 @@ func newOffsets(g *globals) *cobra.Command {
 		}}
 	t.register(c)
 	o.register(c)
+	c.AddCommand(newResolve(g))
 	return c
 }
 

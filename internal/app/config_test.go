@@ -141,3 +141,18 @@ func TestTheBrokerKeepsWhatTheSlowerPipelineNeeds(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestParseVector(t *testing.T) {
+	v, err := parseVector("0:123, 7:0")
+	if err != nil || v.String() != "0:123 7:0" {
+		t.Errorf("%v, %v", v, err)
+	}
+	if v, err := parseVector(" "); v != nil || err != nil {
+		t.Errorf("nothing: %v, %v", v, err)
+	}
+	for _, bad := range []string{"0", "0:", ":1", "a:1", "0:-1", "-1:0", "0:1 0:2", "0:1:2"} {
+		if v, err := parseVector(bad); err == nil {
+			t.Errorf("%q gave %v", bad, v)
+		}
+	}
+}

@@ -163,6 +163,13 @@ func checkVerbs(t *testing.T, c *Client) {
 	if err != nil || w.Stands != "" || len(w.Stages) != 6 {
 		t.Errorf("why %+v, %v", w, err)
 	}
+	r, err := c.Resolve(t.Context(), "analytics.user_events", ResolveOptions{DryRun: true})
+	if err != nil || r.SnapshotID != 0 || r.Offsets == "" {
+		t.Errorf("resolve, dry: %+v, %v", r, err)
+	}
+	if _, err := c.Resolve(t.Context(), "analytics.user_events", ResolveOptions{To: "0:0 1:0 2:0 3:0", DryRun: true}); err == nil {
+		t.Error("resolve to the beginning of a table with rows was not refused")
+	}
 	if _, err := c.Snapshots(t.Context(), "analytics.nothing", 1); err == nil || !strings.Contains(err.Error(), "firn tables") {
 		t.Errorf("a table that is not there: %v", err)
 	}

@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// ResolveOptions are the choices of firn offsets resolve.
+type ResolveOptions struct {
+	To     string // "0:123 1:456"; empty: just after the last row of each partition
+	Rebind bool   // the offsets belong to the topic as it is now, for one that was made again
+	DryRun bool
+}
+
+// ResolveReport is what a decision did, or would do.
+type ResolveReport struct {
+	Table      string `json:"table"`
+	Before     string `json:"before"`
+	Offsets    string `json:"offsets"`
+	LastRow    string `json:"last_row"`
+	Epoch      int64  `json:"epoch"`
+	SnapshotID int64  `json:"snapshot_id,omitempty"` // 0 after a dry run
+}
+
+// Resolve states where a pipeline reads on, where recovery cannot.
+func (c *Client) Resolve(ctx context.Context, name string, o ResolveOptions) (*ResolveReport, error) {
+	to, err := parseVector(o.To)
+	if err != nil {
+		return nil, fmt.Errorf("%w: --to: %w", ErrUsage, err)
+	}
+	cat, err := c.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.Close()
+	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
+	if err != nil {
+		return nil, err
+	}
+	pipeline, err := pipelineOf(t)
+	if err != nil {
+		return nil, err
+	}
+	wh, err := c.Warehouse(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer wh.Close()
+	r := commit.Resolution{To: to, DryRun: o.DryRun}
+	if o.Rebind {
+		if r.Topic, err = c.describe(ctx, c.topicOf(t)); err != nil {
+			return nil, err
+		}
+	}
+	got, err := commit.Resolve(ctx, cat, wh, t.Identifier, pipeline, r)
+	if err != nil {
+		return nil, err
+	}
+	return &ResolveReport{Table: t.Identifier.String(), Before: got.Before, Offsets: got.Offsets.String(), LastRow: got.LastRow.String(),
+		Epoch: got.Epoch, SnapshotID: got.SnapshotID}, nil
+}
+
+// describe asks Kafka which topic goes by that name now.
+func (c *Client) describe(ctx context.Context, topic string) (engine.Topic, error) {
+	src, err := source.New(c.cfg.Kafka, source.Options{Topic: topic}, c.log, source.NewMetrics(nil))
+	if err != nil {
+		return engine.Topic{}, err
+	}
+	defer src.Close()
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return src.Describe(ctx)
+}
+
+// parseVector reads what Vector.String prints: "0:123 1:456", with spaces or commas between. Empty gives nil.
+func parseVector(text string) (offset.Vector, error) {
+	fields := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	v := offset.Vector{}
+	for _, f := range fields {
+		p, at, ok := strings.Cut(f, ":")
+		id, err1 := strconv.ParseInt(p, 10, 32)
+		next, err2 := strconv.ParseInt(at, 10, 64)
+		if !ok || err1 != nil || err2 != nil || id < 0 || next < 0 {
+			return nil, fmt.Errorf("%q is not partition:offset, as in \"0:123 1:456\"", f)
+		}
+		if _, twice := v[int32(id)]; twice {
+			return nil, fmt.Errorf("partition %d is named twice", id)
+		}
+		v[int32(id)] = next
+	}
+	return v, nil
+}
