@@ -85,15 +85,6 @@ func (s *server) stop(t *testing.T) {
 	}
 }
 
-// own starts a server that ends with the test.
-func own(t *testing.T, kind string, extra ...string) *server {
-	t.Helper()
-	s := &server{kind: kind, dir: t.TempDir(), port: freePort(t, 2), extra: extra}
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
-	return s
-}
-
 // shared are the servers that tests which break nothing use together.
 var shared struct {
 	sync.Mutex

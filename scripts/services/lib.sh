@@ -70,7 +70,11 @@ spawn() {
   echo "$pid" > "$dir/pid"
   if [ -n "${FIRN_OWNER:-}" ]; then
     (
-      while kill -0 "$FIRN_OWNER" 2> /dev/null && ours "$pid" "$dir"; do sleep 1; done
+      # A process that is about to become its program has no command line yet: only its end ends the watch.
+      while kill -0 "$FIRN_OWNER" 2> /dev/null; do
+        kill -0 "$pid" 2> /dev/null || exit 0
+        sleep 1
+      done
       ours "$pid" "$dir" && kill -9 "$pid"
     ) < /dev/null > /dev/null 2>&1 &
     disown

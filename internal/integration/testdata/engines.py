@@ -12,5 +12,7 @@ def duck(uri, **secret):
     if secret:
         fields = ", ".join(f"{k} '{v}'" for k, v in secret.items())
         db.execute(f"create secret (type s3, url_style 'path', use_ssl false, {fields})")
-    db.execute(f"attach '' as lake (type iceberg, endpoint '{uri}', authorization_type 'none')")
+    # Asked to delegate, DuckDB makes a secret of what the catalog says of the storage, which here holds no keys.
+    delegation = ", access_delegation_mode 'none'" if secret else ""
+    db.execute(f"attach '' as lake (type iceberg, endpoint '{uri}', authorization_type 'none'{delegation})")
     return db
