@@ -58,7 +58,7 @@ func (p *pending) commit(ctx context.Context, head snapshot.Head) error {
 		}
 		_, err = c.cat.CommitTable(ctx, catalog.TableCommit{Identifier: p.ts.id,
 			Requirements: table.Requirements{table.AssertTableUUID(p.ts.uuid), table.AssertRefSnapshotID(table.MainBranch, head.ID())},
-			Updates:      snapshot.Updates(s, table.MainBranch)})
+			Updates:      head.Updates(s, table.MainBranch, snapshot.Retention{})})
 		if err == nil {
 			p.committed()
 			p.clean(ctx, s.ManifestList)

@@ -386,7 +386,7 @@ func TestCrashBeforeTheCommit(t *testing.T) {
 	l.rounds(next)
 	l.sound()
 	for range 2 {
-		l.advance(2 * next.cfg.OrphanGrace.D())
+		l.advance(2 * next.cfg.StrayGrace.D())
 		l.once(next)
 	}
 	l.sound()

@@ -3,6 +3,9 @@ package compaction
 import (
 	"testing"
 
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/units"
 )
@@ -12,6 +15,9 @@ func TestMergesSmallFiles(t *testing.T) {
 	for range 20 {
 		l.append(50, "eu")
 	}
+	_, err := l.cat.CommitTable(t.Context(), catalog.TableCommit{Identifier: tableID, Updates: table.Updates{
+		table.NewSetSnapshotRefUpdate(table.MainBranch, l.prev, table.BranchRef, 0, 900_000, 120)}})
+	l.ok(err)
 	before := l.load()
 	tag := before.SnapshotByName(ledger.TagName("p"))
 	c := l.compactor(Config{}, nil)
@@ -27,6 +33,9 @@ func TestMergesSmallFiles(t *testing.T) {
 	}
 	if got := after.SnapshotByName(ledger.TagName("p")); got.SnapshotID != tag.SnapshotID {
 		t.Error("the pipeline's tag was moved")
+	}
+	if ref := after.Ref(); ref.MinSnapshotsToKeep == nil || *ref.MinSnapshotsToKeep != 120 || ref.MaxSnapshotAgeMs == nil || *ref.MaxSnapshotAgeMs != 900_000 {
+		t.Errorf("main's retention is lost: %+v", ref)
 	}
 	was, err := ledger.ParseSummary(before.CurrentSnapshot().Summary.Properties)
 	l.ok(err)

@@ -36,9 +36,12 @@ type Config struct {
 	MinSnapshots int `yaml:"min_snapshots"`
 	// ExpireInterval is the pause between two expiries of a table; default 1m.
 	ExpireInterval units.Duration `yaml:"expire_interval"`
-	// OrphanGrace is how long a file that no snapshot names stays; default 1h, at least 10m. It must exceed the longest
-	// commit of every writer and the longest query.
+	// OrphanGrace is how long a file stays after its last snapshot expired; default 1h, at least 10m. It must exceed the
+	// longest query.
 	OrphanGrace units.Duration `yaml:"orphan_grace"`
+	// StrayGrace is how old a file must be that no snapshot was seen to name; default 24h, at least OrphanGrace. It must
+	// exceed the time that any writer holds on to stored files before it commits them, outages included.
+	StrayGrace units.Duration `yaml:"stray_grace"`
 	// OrphanInterval is the pause between two sweeps for such files; default 10m.
 	OrphanInterval units.Duration `yaml:"orphan_interval"`
 	// TempDir is where merged files are built; default the system's.
@@ -58,6 +61,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.MinSnapshots, 20)
 	setDefault(&c.ExpireInterval, units.Duration(time.Minute))
 	setDefault(&c.OrphanGrace, units.Duration(time.Hour))
+	setDefault(&c.StrayGrace, max(c.OrphanGrace, units.Duration(24*time.Hour)))
 	setDefault(&c.OrphanInterval, units.Duration(10*time.Minute))
 	return c
 }
@@ -69,7 +73,7 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-// minOrphanGrace is longer than any commit of Firn's takes.
+// minOrphanGrace is longer than any attempt to commit takes.
 const minOrphanGrace = 10 * time.Minute
 
 // Validate names the first value that cannot be used.
@@ -101,7 +105,9 @@ func (c Config) Validate() error {
 	case c.ExpireInterval.D() < time.Second:
 		return fmt.Errorf("expire_interval: %s is shorter than 1s", c.ExpireInterval)
 	case c.OrphanGrace.D() < minOrphanGrace:
-		return fmt.Errorf("orphan_grace: %s is shorter than %s: a commit under way would lose its files", c.OrphanGrace, minOrphanGrace)
+		return fmt.Errorf("orphan_grace: %s is shorter than %s: a query under way would lose its files", c.OrphanGrace, minOrphanGrace)
+	case c.StrayGrace < c.OrphanGrace:
+		return fmt.Errorf("stray_grace: %s is shorter than orphan_grace (%s): a commit under way would lose its files", c.StrayGrace, c.OrphanGrace)
 	case c.OrphanInterval.D() < time.Second:
 		return fmt.Errorf("orphan_interval: %s is shorter than 1s", c.OrphanInterval)
 	}

@@ -11,6 +11,6 @@
 //   - A table with row-level deletes, or of a format other than 2, is not rewritten; it is counted and shown.
 //   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
 //     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it
-//     is older than that itself. Files reachable are read after the listing. Metadata files are never deleted.
+//     was live before or is StrayGrace old. What is reachable is read after the listing. Metadata files are never deleted.
 //   - Everything held is bounded: one job at a time, its output beyond spoolMemory on disk, MaxJobBytes a commit.
 package compaction

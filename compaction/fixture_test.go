@@ -54,10 +54,12 @@ type lake struct {
 	mem  *memory.CheckedAllocator
 	spec iceberg.PartitionSpec
 
+	timeMu sync.Mutex
+	now    time.Time // of the test
+
 	mu    sync.Mutex
 	next  int64         // offset
 	vec   offset.Vector // after the last append
-	now   time.Time     // of the test
 	prev  int64
 	wrote []string // rows, as rowsOf gives them
 }
@@ -74,8 +76,9 @@ func newLake(t testing.TB, fields ...iceberg.PartitionField) *lake {
 			t.Errorf("close: %v", err)
 		}
 	})
-	l := &lake{TB: t, cat: s.Service(), wh: wh, vec: offset.Vector{}, now: time.Now().Truncate(time.Millisecond), spec: iceberg.NewPartitionSpec(fields...),
+	l := &lake{TB: t, wh: wh, vec: offset.Vector{}, now: time.Now().Truncate(time.Millisecond), spec: iceberg.NewPartitionSpec(fields...),
 		mem: memory.NewCheckedAllocator(memory.NewGoAllocator())}
+	l.cat = &clocked{Catalog: s.Service(), now: l.clock, at: map[int64]int64{}}
 	t.Cleanup(func() { l.mem.AssertSize(t, 0) })
 	l.ok(l.cat.CreateNamespace(context.Background(), tableID.Namespace(), nil))
 	_, err = l.cat.CreateTable(context.Background(), tableID, catalog.CreateTable{Schema: eventSchema(), Partition: &l.spec})
@@ -95,14 +98,14 @@ func (l *lake) ok(err error) {
 }
 
 func (l *lake) clock() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.timeMu.Lock()
+	defer l.timeMu.Unlock()
 	return l.now
 }
 
 func (l *lake) advance(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.timeMu.Lock()
+	defer l.timeMu.Unlock()
 	l.now = l.now.Add(d)
 }
 
@@ -164,7 +167,7 @@ func (l *lake) records(n int, region string) arrow.RecordBatch {
 	defer b.Release()
 	for i := range n {
 		off := l.next + int64(i)
-		ts := arrow.Timestamp(l.now.Add(time.Duration(off) * time.Millisecond).UnixMicro())
+		ts := arrow.Timestamp(l.clock().Add(time.Duration(off) * time.Millisecond).UnixMicro())
 		b.Field(0).(*array.StringBuilder).Append(fmt.Sprintf("user-%06d", off*7919%1000))
 		b.Field(1).(*array.StringBuilder).Append(region)
 		if off%5 == 0 {
@@ -249,7 +252,7 @@ func (l *lake) tryAppend(ctx context.Context, n int, regions ...string) (id int6
 		if err != nil {
 			return 0, conflicts, err
 		}
-		s, err := snapshot.Build(ctx, l.wh, h, snapshot.Change{SnapshotID: id, Operation: table.OpAppend, New: []iceberg.ManifestFile{m}, Added: added, Summary: summary}, l.now)
+		s, err := snapshot.Build(ctx, l.wh, h, snapshot.Change{SnapshotID: id, Operation: table.OpAppend, New: []iceberg.ManifestFile{m}, Added: added, Summary: summary}, l.clock())
 		if err != nil {
 			return 0, conflicts, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -43,62 +44,80 @@ func (r *reach) hash(key string) uint64 { return maphash.String(r.seed, key) }
 // sweep deletes files under the table's data and metadata folders that no snapshot reaches.
 //
 // The order makes it safe. First the folders are listed, then the table is read: what a commit adds in between is either
-// not listed or reachable. A file of a commit still under way is younger than OrphanGrace. A file of a snapshot that
-// expired, which a query may still read, goes only when it was found unreachable OrphanGrace ago and again now; the
-// process remembers that, so that no clock but its own counts, and a restart makes files stay longer.
+// not listed or reachable. A file that an earlier sweep of this process found reachable belonged to snapshots that expired
+// or to a branch that was dropped: queries may still read it, for OrphanGrace. Any other file may be one of a commit under
+// way, or have expired before this process began: it must be StrayGrace old, and unreachable for OrphanGrace as far as
+// this process has seen. What is remembered is lost in a restart; files stay longer then.
 func (c *Compactor) sweep(ctx context.Context, ts *tableState, r *Report) error {
 	meta, err := c.loadReach(ctx, ts) // only to list no more than needed
 	if err != nil {
 		return err
 	}
 	found, err := c.list(ctx, ts, meta)
-	if err != nil || len(found) == 0 {
-		ts.condemned = map[string]time.Time{}
+	if err != nil {
 		return err
 	}
 	if _, err := c.loadReach(ctx, ts); err != nil {
 		return err
 	}
 	now := c.now()
-	condemned := make(map[string]time.Time, len(found))
+	condemned, listed := make(map[string]time.Time, len(found)), make(map[uint64]bool, len(found))
 	var dead []objstore.Info
 	for _, f := range found {
-		if ts.reach.keys[ts.reach.hash(f.Key)] {
+		h := ts.reach.hash(f.Key)
+		if listed[h] = true; ts.reach.keys[h] {
 			continue
 		}
-		since, ok := ts.condemned[f.Key]
-		switch {
-		case !ok:
-			since = now
-		case now.Sub(since) >= c.cfg.OrphanGrace.D():
-			dead = append(dead, f)
+		since, once := ts.died[h]
+		if !once {
+			var seen bool
+			if since, seen = ts.condemned[f.Key]; !seen {
+				since = now
+			}
 		}
 		condemned[f.Key] = since
+		if now.Sub(since) >= c.cfg.OrphanGrace.D() && (once || now.Sub(f.Modified) >= c.cfg.StrayGrace.D()) {
+			dead = append(dead, f)
+		}
 	}
 	ts.condemned = condemned
+	maps.DeleteFunc(ts.died, func(h uint64, since time.Time) bool { // reachable again, or gone from the folders
+		return ts.reach.keys[h] || !listed[h] && now.Sub(since) >= c.cfg.OrphanInterval.D()
+	})
 	for chunk := range slices.Chunk(dead, maxDeletes) {
-		keys := make([]string, len(chunk))
-		for i, f := range chunk {
-			keys[i] = f.Key
+		if err := c.deleteFiles(ctx, ts, chunk, r); err != nil {
+			return err
 		}
-		if err := c.wh.Delete(ctx, keys...); err != nil {
-			return fmt.Errorf("delete: %w", err)
-		}
-		for _, f := range chunk {
-			delete(condemned, f.Key)
-			r.Orphans++
-			r.OrphanBytes += f.Size
-		}
-		c.m.orphans.Add(float64(len(chunk)))
 	}
-	c.m.orphanBytes.Add(float64(r.OrphanBytes))
 	r.Condemned = len(condemned)
+	return nil
+}
+
+func (c *Compactor) deleteFiles(ctx context.Context, ts *tableState, files []objstore.Info, r *Report) error {
+	keys := make([]string, len(files))
+	var bytes int64
+	for i, f := range files {
+		keys[i] = f.Key
+		bytes += f.Size
+	}
+	if err := c.wh.Delete(ctx, keys...); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	for _, k := range keys {
+		delete(ts.condemned, k)
+		delete(ts.died, ts.reach.hash(k))
+	}
+	r.Orphans += len(files)
+	r.OrphanBytes += bytes
+	c.m.orphans.Add(float64(len(files)))
+	c.m.orphanBytes.Add(float64(bytes))
 	return nil
 }
 
 var errEnough = errors.New("enough")
 
-// list returns the files older than the grace that the last reach does not hold, at most maxCondemned.
+// list returns the files that the last reach does not hold and that were live once or are older than OrphanGrace, at most
+// maxCondemned.
 func (c *Compactor) list(ctx context.Context, ts *tableState, meta table.Metadata) ([]objstore.Info, error) {
 	root, err := c.wh.Key(meta.Location())
 	if err != nil {
@@ -109,7 +128,11 @@ func (c *Compactor) list(ctx context.Context, ts *tableState, meta table.Metadat
 	// Folders that properties put elsewhere may be shared with other tables: they are not swept.
 	for _, dir := range []string{root + "/data", root + "/metadata"} {
 		err := c.wh.List(ctx, dir, func(f objstore.Info) error {
-			if !sweepable[path.Ext(f.Key)] || !strings.HasPrefix(f.Key, dir+"/") || f.Modified.After(before) || ts.reach.keys[ts.reach.hash(f.Key)] {
+			h := ts.reach.hash(f.Key)
+			if !sweepable[path.Ext(f.Key)] || !strings.HasPrefix(f.Key, dir+"/") || ts.reach.keys[h] {
+				return nil
+			}
+			if _, once := ts.died[h]; !once && f.Modified.After(before) {
 				return nil
 			}
 			if found = append(found, f); len(found) == maxCondemned {
@@ -152,6 +175,12 @@ func (c *Compactor) loadReach(ctx context.Context, ts *tableState) (table.Metada
 	for s := range meta.PartitionStatistics() {
 		if err := c.reachable(next, s.StatisticsPath); err != nil {
 			return nil, err
+		}
+	}
+	now := c.now()
+	for h := range old.keys {
+		if _, ok := ts.died[h]; !ok && !next.keys[h] && len(ts.died) < maxCondemned {
+			ts.died[h] = now
 		}
 	}
 	ts.reach = next

@@ -23,8 +23,8 @@ import (
 
 const (
 	readAhead     = 4        // inputs opened before their turn; each is in memory when it is small
-	batchBytes    = 4 << 20  // stored bytes that a batch read at once comes from
-	rowGroupBytes = 32 << 20 // stored bytes of a row group, all of which is in memory until it is full
+	batchBytes    = 1 << 20  // stored bytes that a batch read at once comes from
+	rowGroupBytes = 16 << 20 // stored bytes of a row group, all of which is in memory until it is full
 	maxPuts       = 3        // attempts to store an output
 )
 
@@ -189,7 +189,7 @@ func (c *Compactor) rewrite(ctx context.Context, ts *tableState, head snapshot.H
 	if err := sameRows(schema, inputs, st); err != nil {
 		return nil, err
 	}
-	location := snapshot.DataLocation(head.Meta, "compact-"+uuid.NewString()+".parquet")
+	location := snapshot.DataLocation(head.Meta, uuid.NewString()+".parquet")
 	if err := c.store(ctx, location, out.Reader()); err != nil {
 		return nil, err
 	}
@@ -320,7 +320,8 @@ func (c *Compactor) open(ctx context.Context, f snapshot.File, batchRows int64) 
 	return r, nil
 }
 
-// sameRows holds an output against its inputs: the number of rows, and of the ledger columns the bounds.
+// sameRows holds an output against its inputs: the number of rows, of every column the nulls, of the ledger columns the
+// bounds. A column that was lost on the way, or taken for another, shows in its nulls.
 func sameRows(schema *iceberg.Schema, inputs []snapshot.File, st datafile.Stats) error {
 	var rows int64
 	for _, f := range inputs {
@@ -328,6 +329,9 @@ func sameRows(schema *iceberg.Schema, inputs []snapshot.File, st datafile.Stats)
 	}
 	if st.Rows != rows {
 		return fmt.Errorf("%w: %d of %d rows", ErrRowsDiffer, st.Rows, rows)
+	}
+	if err := sameNulls(schema.Fields(), inputs, st); err != nil {
+		return err
 	}
 	for _, name := range []string{ledger.ColPartition, ledger.ColOffset} {
 		f, ok := schema.FindFieldByName(name)
@@ -337,6 +341,32 @@ func sameRows(schema *iceberg.Schema, inputs []snapshot.File, st datafile.Stats)
 		lower, upper, ok := bounds(f, inputs)
 		if ok && (!bytes.Equal(lower, st.Lower[f.ID]) || !bytes.Equal(upper, st.Upper[f.ID])) {
 			return fmt.Errorf("%w: the bounds of %s are %x to %x, the inputs' %x to %x", ErrRowsDiffer, name, st.Lower[f.ID], st.Upper[f.ID], lower, upper)
+		}
+	}
+	return nil
+}
+
+// sameNulls compares the null counts of the columns that every input has one for. Columns in lists and maps are left out:
+// writers do not agree what they count there.
+func sameNulls(fields []iceberg.NestedField, inputs []snapshot.File, st datafile.Stats) error {
+	for _, f := range fields {
+		switch t := f.Type.(type) {
+		case *iceberg.StructType:
+			if err := sameNulls(t.FieldList, inputs, st); err != nil {
+				return err
+			}
+			continue
+		case *iceberg.ListType, *iceberg.MapType:
+			continue
+		}
+		var nulls int64
+		known := true
+		for _, file := range inputs {
+			n, ok := file.NullValueCounts()[f.ID]
+			nulls, known = nulls+n, known && ok
+		}
+		if have, ok := st.NullCounts[f.ID]; known && ok && have != nulls {
+			return fmt.Errorf("%w: %d nulls in column %s, the inputs have %d", ErrRowsDiffer, have, f.Name, nulls)
 		}
 	}
 	return nil

@@ -39,6 +39,7 @@ type tableState struct {
 	samples    []sample                 // sequence numbers seen, oldest first, back to ColdAfter
 	quarantine map[string]time.Time     // location of a data file → when to try again
 	condemned  map[string]time.Time     // key of a file that no snapshot names → when that was seen first
+	died       map[uint64]time.Time     // hash of a key that was reachable → when a sweep missed it first
 	reach      *reach                   // what the last sweep found reachable; nil before the first
 	nextExpire time.Time
 	nextSweep  time.Time
@@ -69,7 +70,8 @@ func (ts *tableState) reset(id uuid.UUID) {
 		return
 	}
 	ts.uuid, ts.head, ts.list, ts.samples, ts.reach = id, 0, nil, nil, nil
-	ts.manifests, ts.quarantine, ts.condemned = map[string]*manifestInfo{}, map[string]time.Time{}, map[string]time.Time{}
+	ts.manifests, ts.quarantine = map[string]*manifestInfo{}, map[string]time.Time{}
+	ts.condemned, ts.died = map[string]time.Time{}, map[uint64]time.Time{}
 	ts.nextExpire, ts.nextSweep = time.Time{}, time.Time{}
 }
 
