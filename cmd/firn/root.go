@@ -36,7 +36,19 @@ as they are now or as they were, over Arrow Flight SQL.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		near := ""
+		if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+			near = "; did you mean " + strings.Join(s, " or ") + "?"
+		}
+		return fmt.Errorf("%w: unknown command %q%s: see firn --help", app.ErrUsage, args[0], near)
+	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("firn {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", "", "configuration `file` (firn.yaml)")

@@ -81,6 +81,10 @@ func (s Status) line() string {
 	for _, t := range s.Tables {
 		files += int64(t.LiveFiles)
 	}
+	size := ""
+	if len(s.Tables) > 0 { // the compactor has not looked before
+		size = "  " + plural(files, "file")
+	}
 	var events, p50, p95 float64
 	var snapshots, lag int64
 	word := Verdict{State: StateOK}
@@ -93,8 +97,8 @@ func (s Status) line() string {
 			word = p.Verdict
 		}
 	}
-	l := fmt.Sprintf("%s  %s  %6.0f events/s  %d snapshots  lag %d  committed after p50 %.2fs p95 %.2fs  %d files",
-		s.Now.Format(time.TimeOnly), word.State, events, snapshots, lag, p50, p95, files)
+	l := fmt.Sprintf("%s  %s  %6.0f events/s  %s  lag %d  committed after p50 %.2fs p95 %.2fs%s",
+		s.Now.Format(time.TimeOnly), word.State, events, plural(snapshots, "snapshot"), lag, p50, p95, size)
 	if word.Cause != "" {
 		l += "  " + word.Cause
 	}

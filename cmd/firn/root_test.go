@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/firnlake/firn/internal/app"
+)
+
+// call runs the command line and returns what it printed and the exit code.
+func call(t *testing.T, args ...string) (string, error, int) {
+	t.Helper()
+	root := newRoot()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err, app.ExitCode(err)
+}
+
+func TestUsageErrorsSayTheRightForm(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"stauts"}, "did you mean status"},
+		{[]string{"up", "--prot", "3"}, "firn up --help"},
+		{[]string{"snapshots"}, "firn snapshots TABLE"},
+		{[]string{"audit", "a.b", "c.d"}, "firn audit TABLE"},
+		{[]string{"offsets", "resolve"}, "firn offsets resolve TABLE"},
+		{[]string{"sql", "select 1", "--level", "warm"}, "hot or committed"},
+		{[]string{"sql", "select 1", "--as-of", "yesterday"}, "-10m"},
+		{[]string{"sql", "select 1", "-o", "xml"}, "xml"},
+		{[]string{"sql", "select 1", "--token", "secret"}, "env:NAME"},
+		{[]string{"up", "--http-port", "70000", "--data", t.TempDir()}, "70000"},
+		{[]string{"generate", "--format", "avro"}, "json"},
+	} {
+		_, err, code := call(t, c.args...)
+		if code != app.ExitUsage || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("firn %v: exit %d, %v, want something about %q", c.args, code, err, c.want)
+		}
+	}
+}
+
+func TestVerbsThatNeedNothing(t *testing.T) {
+	for _, c := range []struct{ arg, want string }{
+		{"version", "firn "}, {"--help", "firn up --demo"}, {"config schema", "Firn configuration"}, {"config show", "warehouse:"}, {"completion bash", "firn"},
+	} {
+		out, err, code := call(t, strings.Fields(c.arg)...)
+		if code != app.ExitOK || !strings.Contains(out, c.want) {
+			t.Errorf("firn %s: exit %d, %v, %q is not in what it printed", c.arg, code, err, c.want)
+		}
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	data := t.TempDir()
+	for _, args := range [][]string{{"status", "--http", "127.0.0.1:1"}, {"tables", "--catalog", "http://127.0.0.1:1"}, {"sql", "select 1", "--uri", "127.0.0.1:1"}} {
+		_, err, code := call(t, append(args, "--data", data)...)
+		if code != app.ExitFailed || err == nil || !strings.Contains(err.Error(), "firn up") {
+			t.Errorf("firn %v: exit %d, %v", args, code, err)
+		}
+	}
+}
