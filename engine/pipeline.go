@@ -38,10 +38,13 @@ type Pipeline struct {
 	kick     chan struct{}
 }
 
-// New returns a pipeline; m may be shared by several pipelines of one process.
+// New returns a pipeline; m may be shared by several pipelines of one process, and nil counts for nobody.
 func New(name string, cfg Config, st Stages, log *slog.Logger, m *Metrics) (*Pipeline, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", name, err)
+	}
+	if m == nil {
+		m = NewMetrics(nil)
 	}
 	p := &Pipeline{name: name, cfg: cfg, st: st, log: log.With("pipeline", name), m: m, now: time.Now, kick: make(chan struct{}, 1)}
 	p.room = sync.NewCond(&p.mu)
