@@ -28,7 +28,7 @@ func (s slots) acquire(ctx context.Context, wait time.Duration, what string) err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-t.C:
-		return fmt.Errorf("%w: %d %s run already, and none ended within %s: try again later", ErrLimit, cap(s), what, wait)
+		return fmt.Errorf("%w: %d %s already, and none ended within %s: try again later", ErrLimit, cap(s), what, wait)
 	}
 }
 

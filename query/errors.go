@@ -31,7 +31,11 @@ func until(ctx context.Context, end time.Time) (context.Context, context.CancelF
 // outOfTime tells the end of a statement's own time from one of its caller. ctx is one of until.
 func outOfTime(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), errTimeout) {
-		return fmt.Errorf("%w: %w", ErrLimit, errTimeout)
+		if errors.Is(err, context.DeadlineExceeded) && errors.Unwrap(err) == nil { // it tells nothing
+			return fmt.Errorf("%w: %w", ErrLimit, errTimeout)
+		}
+		// As text: it must not also pass for the end of the caller's own time.
+		return fmt.Errorf("%w: %w: %s", ErrLimit, errTimeout, err.Error())
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (s *Service) Scan(ctx context.Context, r ScanRequest, o Options) (_ Result,
 	if r.Limit < 0 {
 		return nil, fmt.Errorf("%w: a limit of %d rows", ErrInvalidSQL, r.Limit)
 	}
-	if err := s.scans.acquire(ctx, s.cfg.QueueTimeout.D(), "scans"); err != nil {
+	if err := s.scans.acquire(ctx, s.cfg.QueueTimeout.D(), "scans run"); err != nil {
 		return nil, err
 	}
 	res, err := s.planScan(ctx, r, o)

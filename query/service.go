@@ -29,6 +29,8 @@ type Service struct {
 	foreign   *boundedMap[int64, headVector] // vectors of heads without a record
 	names     names
 	scans     slots
+	runs      slots // statements that run
+	describes slots // statements whose schema is asked for
 	mem       memory.Allocator
 	metrics   *metrics
 	log       *slog.Logger
@@ -62,7 +64,7 @@ func NewService(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, tail Ta
 		cfg: cfg, catalog: cat, warehouse: wh, tail: tail, sql: sql,
 		manifests: snapshot.NewReader(wh, int64(cfg.ManifestCache)), files: files,
 		foreign: newBoundedMap[int64, headVector](maxForeignHeads),
-		scans:   newSlots(cfg.MaxScans), mem: memory.DefaultAllocator, metrics: m, log: log, now: time.Now,
+		scans:   newSlots(cfg.MaxScans), runs: newSlots(cfg.MaxConcurrent), describes: newSlots(cfg.MaxConcurrent), mem: memory.DefaultAllocator, metrics: m, log: log, now: time.Now,
 	}, nil
 }
 

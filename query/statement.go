@@ -35,9 +35,6 @@ func (b *bound) release() {
 
 // bind cuts out the time travel, asks the engine which names the statement has, and pins a table for each.
 func (s *Service) bind(ctx context.Context, sql string, o Options) (*bound, error) {
-	if s.sql == nil {
-		return nil, ErrNotBuiltIn
-	}
 	if len(sql) > int(s.cfg.MaxStatement) {
 		return nil, fmt.Errorf("%w: a statement of %d bytes; query.sql.max_statement is %s", ErrLimit, len(sql), s.cfg.MaxStatement)
 	}
@@ -187,6 +184,14 @@ func (o *oneBatch) Release() {
 func (s *Service) Describe(ctx context.Context, sql string, o Options) (result, params *arrow.Schema, err error) {
 	_, end := s.begin("describe")
 	defer func() { end(err) }()
+	if s.sql == nil {
+		return nil, nil, ErrNotBuiltIn
+	}
+	// Slots of their own: a client describes a statement while it reads another.
+	if err := s.describes.acquire(ctx, s.cfg.QueueTimeout.D(), "statements are described"); err != nil {
+		return nil, nil, err
+	}
+	defer s.describes.release()
 	o.Level, o.MinOffsets = LevelCommitted, nil // schemas need no rows
 	b, err := s.bind(ctx, sql, o)
 	if err != nil {
@@ -208,6 +213,23 @@ func (s *Service) Query(ctx context.Context, sql string, params arrow.RecordBatc
 	finish := started.Add(s.cfg.Timeout.D())
 	ctx, cancel := until(ctx, finish)
 	defer cancel()
+	defer func() {
+		if err != nil {
+			err = outOfTime(ctx, err)
+			end(err)
+		}
+	}()
+	if s.sql == nil {
+		return nil, ErrNotBuiltIn
+	}
+	if err := s.runs.acquire(ctx, s.cfg.QueueTimeout.D(), "statements run"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.runs.release()
+		}
+	}()
 	for attempt := 1; ; attempt++ {
 		res, err = s.start(ctx, sql, params, o, finish, end)
 		if err == nil {
@@ -215,8 +237,6 @@ func (s *Service) Query(ctx context.Context, sql string, params arrow.RecordBatc
 			return res, nil
 		}
 		if !errors.Is(err, objstore.ErrNotFound) || attempt == maxVanished {
-			err = outOfTime(ctx, err)
-			end(err)
 			return nil, err
 		}
 	}
@@ -310,5 +330,6 @@ func (r *sqlResult) Release() {
 	r.released = true
 	r.Stream.Release()
 	r.release()
+	r.service.runs.release()
 	r.end(r.err)
 }
