@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,9 @@ func cutTravel(sql string, now time.Time) (string, []travel, error) {
 		if len(id) == 0 {
 			return "", nil, fmt.Errorf("%w: line %d, column %d: a time-travel clause follows the name of a table", ErrInvalidSQL, line, col)
 		}
+		if isAlias(tokens, first) {
+			return "", nil, fmt.Errorf("%w: line %d, column %d: a time-travel clause follows the name of a table and comes before its alias; %s is none", ErrInvalidSQL, line, col, id)
+		}
 		p := travelParser{tokens: tokens, at: spec, now: now}
 		what, err := p.clause(bracket)
 		if err != nil {
@@ -93,6 +97,21 @@ func nameBefore(t []token, i, from int) (id catalog.Identifier, first int) {
 		}
 	}
 	return id, first
+}
+
+// beforeTable are the keywords that the name of a table may follow.
+var beforeTable = []string{"from", "join", "table", "only", "pivot", "pivot_wider", "unpivot", "pivot_longer"}
+
+// isAlias reports whether the name at token i stands where an alias does: after another name, AS or a bracket.
+func isAlias(t []token, i int) bool {
+	if i == 0 {
+		return false
+	}
+	before := t[i-1]
+	if before.kind == tokenOther {
+		return before.text == ")"
+	}
+	return !slices.ContainsFunc(beforeTable, before.is)
 }
 
 // position gives line and column, both from 1, of a byte.

@@ -216,7 +216,9 @@ func (s *Service) vector(ctx context.Context, t *catalog.Table, snap *table.Snap
 	if err != nil {
 		return headVector{}, err
 	}
-	s.foreign.put(snap.SnapshotID, v)
+	if v.known { // what is not known may be so only now: the history follows the head
+		s.foreign.put(snap.SnapshotID, v)
+	}
 	return v, nil
 }
 
@@ -237,8 +239,11 @@ func (s *Service) ancestorVector(ctx context.Context, id catalog.Identifier, met
 		return headVector{}, nil
 	}
 	e, err := h.HistoryAt(ctx, id, s.now())
+	if err != nil && !errors.Is(err, catalog.ErrNoHistory) && !errors.Is(err, catalog.ErrUnsupported) {
+		return headVector{}, err
+	}
 	if err != nil || e.SnapshotID != snap.SnapshotID || e.Offsets == "" {
-		return headVector{}, ctx.Err()
+		return headVector{}, nil
 	}
 	offsets, err := offset.DecodeVector(e.Offsets)
 	if err != nil {

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ type names struct {
 	at  time.Time
 }
 
+var errAmbiguous = errors.New("several tables have that name")
+
 // table finds the table that a name means. found is false when there is none.
 func (s *Service) table(ctx context.Context, parts []string) (id catalog.Identifier, found bool, err error) {
 	s.names.mu.Lock()
@@ -34,13 +37,28 @@ func (s *Service) table(ctx context.Context, parts []string) (id catalog.Identif
 			return id, true, err
 		}
 	}
-	if ids, err = s.listTables(ctx); err != nil {
+	ids, err = s.listTables(ctx)
+	if errors.Is(err, ErrLimit) && len(parts) > 1 { // too many to look through, so only this one is looked at
+		_, err := s.catalog.LoadTable(ctx, parts, catalog.LoadRefs)
+		if errors.Is(err, catalog.ErrNoSuchTable) || errors.Is(err, catalog.ErrNoSuchNamespace) {
+			return nil, false, nil
+		}
+		return parts, err == nil, err
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	s.names.mu.Lock()
 	s.names.ids, s.names.at = ids, s.now()
 	s.names.mu.Unlock()
 	return resolve(ids, parts)
+}
+
+// forget makes the next name be looked for in a new list.
+func (n *names) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.at = time.Time{}
 }
 
 // listTables walks all namespaces.
@@ -51,11 +69,17 @@ func (s *Service) listTables(ctx context.Context) ([]catalog.Identifier, error) 
 		parent := pending[0]
 		pending = pending[1:]
 		children, err := s.catalog.ListNamespaces(ctx, parent)
+		if len(parent) > 0 && errors.Is(err, catalog.ErrNoSuchNamespace) {
+			continue // dropped since it was listed
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list namespaces: %w", err)
 		}
 		for _, ns := range children {
 			tables, err := s.catalog.ListTables(ctx, ns)
+			if errors.Is(err, catalog.ErrNoSuchNamespace) {
+				continue
+			}
 			if err != nil {
 				return nil, fmt.Errorf("list tables of %s: %w", ns, err)
 			}
@@ -70,12 +94,15 @@ func (s *Service) listTables(ctx context.Context) ([]catalog.Identifier, error) 
 	return out, nil
 }
 
-// resolve finds the name in full, else ignoring case as SQL does, else a table whose last parts it is, when only one
-// has them.
+// resolve finds the name in full, else ignoring case as SQL does, else with dots in its parts, because clients show a
+// nested namespace as one schema "a.b", else a table whose last parts it is, when only one has them.
 func resolve(ids []catalog.Identifier, parts []string) (id catalog.Identifier, found bool, err error) {
+	dotted := strings.Join(parts, ".")
 	for _, match := range []func(catalog.Identifier) bool{
 		func(t catalog.Identifier) bool { return slices.Equal(t, parts) },
 		func(t catalog.Identifier) bool { return equalFold(t, parts) },
+		func(t catalog.Identifier) bool { return t.String() == dotted },
+		func(t catalog.Identifier) bool { return strings.EqualFold(t.String(), dotted) },
 		func(t catalog.Identifier) bool {
 			return len(t) > len(parts) && slices.Equal(t[len(t)-len(parts):], parts)
 		},
@@ -91,7 +118,7 @@ func resolve(ids []catalog.Identifier, parts []string) (id catalog.Identifier, f
 			return hits[0], true, nil
 		}
 		if len(hits) > 1 {
-			return nil, false, fmt.Errorf("%w: %s can be %s or %s: give the name in full", ErrInvalidSQL, strings.Join(parts, "."), hits[0], hits[1])
+			return nil, false, fmt.Errorf("%w: %w: %s can be %s or %s: give the name in full", ErrInvalidSQL, errAmbiguous, dotted, hits[0], hits[1])
 		}
 	}
 	return nil, false, nil

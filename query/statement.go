@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -55,7 +56,14 @@ func (s *Service) bind(ctx context.Context, sql string, o Options) (*bound, erro
 		return &bound{result: rows}, err
 	}
 	b := &bound{}
-	if b.statement.SQL, err = s.bindNames(ctx, b, text, cuts, seen, o); err != nil {
+	b.statement.SQL, err = s.bindNames(ctx, b, text, cuts, seen, o)
+	if errors.Is(err, catalog.ErrNoSuchTable) && !errors.Is(err, ErrInvalidSQL) { // perhaps dropped since it was listed, and there is another of the name
+		b.release()
+		s.names.forget()
+		b = &bound{}
+		b.statement.SQL, err = s.bindNames(ctx, b, text, cuts, seen, o)
+	}
+	if err != nil {
 		b.release()
 		return nil, err
 	}
@@ -69,7 +77,7 @@ func (s *Service) bindNames(ctx context.Context, b *bound, text string, cuts []t
 		name []string
 	}
 	var long []spelled
-	byName := map[string]bool{}
+	byName := map[string]catalog.Identifier{}
 	for _, ref := range seen.Tables {
 		key := strings.ToLower(strings.Join(ref.Parts, "\x00"))
 		want, parts, name := asOf{}, ref.Parts, ref.Parts
@@ -79,20 +87,23 @@ func (s *Service) bindNames(ctx context.Context, b *bound, text string, cuts []t
 			name = []string{"table " + strings.Join(ref.Parts[:len(ref.Parts)-1], "."), ref.Parts[len(ref.Parts)-1]}
 			long = append(long, spelled{ref.At, name})
 		}
-		if byName[key] {
-			continue
-		}
 		id, found, err := s.table(ctx, parts)
-		if err != nil {
+		isCTE := len(parts) == 1 && seen.CTEs[strings.ToLower(parts[0])] && want.newest()
+		switch {
+		case isCTE && (errors.Is(err, errAmbiguous) || err == nil && !found):
+			continue // the statement's own
+		case err != nil:
 			return "", err
-		}
-		if !found {
-			if len(parts) == 1 && seen.CTEs[strings.ToLower(parts[0])] && want.newest() {
-				continue
-			}
+		case !found:
 			return "", s.unknown(parts)
 		}
-		byName[key] = true
+		if before, ok := byName[key]; ok {
+			if !slices.Equal(before, id) { // names of the engine ignore case
+				return "", fmt.Errorf("%w: %s and %s differ by case alone: one statement cannot read both", ErrInvalidSQL, before, id)
+			}
+			continue
+		}
+		byName[key] = id
 		p, err := s.pin(ctx, id, want, o)
 		if err != nil {
 			return "", err
