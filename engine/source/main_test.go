@@ -196,8 +196,10 @@ func oracle(t testing.TB, brokers []string, topic string, from, end offset.Vecto
 		kgo.KeepControlRecords(), kgo.FetchMaxWait(50*time.Millisecond))
 	rows, at := map[int32][]string{}, offset.Vector{}
 	// Aborted records just below an end whose marker lies above it never show: then only quiet says that all was read.
-	deadline, seen := time.Now().Add(30*time.Second), time.Time{}
-	for time.Now().Before(deadline) && (seen.IsZero() || time.Since(seen) < 1500*time.Millisecond) {
+	// On a slow machine a partition's first answer may take long: until then the quiet must be, too.
+	deadline, seen := time.Now().Add(60*time.Second), time.Time{}
+	quiet := 10 * time.Second
+	for time.Now().Before(deadline) && (seen.IsZero() || time.Since(seen) < quiet) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		fs := cl.PollFetches(ctx)
 		cancel()
@@ -213,12 +215,16 @@ func oracle(t testing.TB, brokers []string, topic string, from, end offset.Vecto
 			}
 			rows[r.Partition] = append(rows[r.Partition], row(r.Offset, r.Timestamp.UnixMilli(), r.Key, r.Value, strings.Join(hs, ",")))
 		})
-		done := true
+		done, shown := true, true
 		for p, o := range end {
-			done = done && at[p] >= o || from[p] == o
+			ended := at[p] >= o || from[p] == o
+			done, shown = done && ended, shown && (ended || at[p] > 0)
 		}
 		if done {
 			break
+		}
+		if shown {
+			quiet = 2 * time.Second
 		}
 	}
 	cl.Close()
