@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -62,19 +63,32 @@ func (h *health) reset() {
 	clear(h.troubles)
 }
 
-// err is a copy of the oldest trouble, nil when there is none.
+// breadth orders troubles by how much they explain: without a layout nothing can be read, without a broker none of its
+// partitions.
+func breadth(what string) int {
+	switch {
+	case what == layout:
+		return 0
+	case strings.HasPrefix(what, brokerPrefix):
+		return 1
+	}
+	return 2
+}
+
+// err is a copy of the trouble that explains most, among those the oldest; nil when there is none.
 func (h *health) err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var oldest *TroubleError
-	for _, t := range h.troubles {
-		if oldest == nil || t.Since.Before(oldest.Since) {
-			oldest = t
+	var most *TroubleError
+	at := 0
+	for what, t := range h.troubles {
+		if b := breadth(what); most == nil || b < at || b == at && t.Since.Before(most.Since) {
+			most, at = t, b
 		}
 	}
-	if oldest == nil {
+	if most == nil {
 		return nil
 	}
-	c := *oldest
+	c := *most
 	return &c
 }

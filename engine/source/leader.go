@@ -280,7 +280,9 @@ func (g *generation) begin(m *topicMeta) error {
 
 func partName(partition int32) string { return fmt.Sprintf("partition %d", partition) }
 func headName(partition int32) string { return fmt.Sprintf("leader of partition %d", partition) }
-func brokerName(broker int32) string  { return fmt.Sprintf("broker %d", broker) }
+func brokerName(broker int32) string  { return fmt.Sprintf(brokerPrefix+"%d", broker) }
+
+const brokerPrefix = "broker "
 
 // take claims the partitions of a leader that can be fetched now, with what to ask for them. stay is false, and the
 // goroutine deregistered, when the leader has none left.

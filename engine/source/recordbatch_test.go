@@ -307,8 +307,10 @@ func FuzzRecordBatch(f *testing.F) {
 	for _, seed := range compressedSeeds(f) {
 		f.Add(seed, int64(0), int64(math.MaxInt64), int64(1), int64(1), true)
 	}
+	const most = 8 << 20
+	un := decompressor{limit: most} // one for all, as a leader's goroutine has
+	f.Cleanup(un.close)
 	f.Fuzz(func(t *testing.T, raw []byte, next, limit, producer, first int64, reseal bool) {
-		const most = 8 << 20
 		if reseal { // let mutants past the checksum
 			for at := 0; at+batchHeaderBytes <= len(raw); {
 				n := int(int32(binary.BigEndian.Uint32(raw[at+batchLengthAt:]))) + batchOverhead
@@ -319,8 +321,6 @@ func FuzzRecordBatch(f *testing.F) {
 				at += n
 			}
 		}
-		un := decompressor{limit: most}
-		defer un.close()
 		s := recordSet{unzip: &un}
 		s.reset(raw, max(next, 0), limit, []abortedTxn{{producer, first}})
 		r := newReply()
