@@ -39,6 +39,7 @@ type cached struct {
 	name  string
 	size  int64
 	users int
+	old   bool          // found at the start: nobody saw it come from storage
 	done  chan struct{} // closed when the copy is there or failed
 	err   error
 	at    *list.Element // in unused; nil while it has users
@@ -64,7 +65,7 @@ func newDiskCache(dir string, max int64, downloads int, wh *objstore.Warehouse, 
 			}
 			continue
 		}
-		e := &cached{name: f.Name(), size: info.Size(), done: make(chan struct{})}
+		e := &cached{name: f.Name(), size: info.Size(), old: true, done: make(chan struct{})}
 		close(e.done)
 		c.entries[e.name] = e
 		e.at = c.unused.PushBack(e)
@@ -77,18 +78,21 @@ func newDiskCache(dir string, max int64, downloads int, wh *objstore.Warehouse, 
 	return c, nil
 }
 
+func copyName(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:]) + cachedSuffix
+}
+
 // acquire returns the path of the copy of key, whose size the manifest tells, and fetches it when it is not there.
 func (c *diskCache) acquire(ctx context.Context, key string, size int64) (path string, release func(), err error) {
-	sum := sha256.Sum256([]byte(key))
-	name := hex.EncodeToString(sum[:]) + cachedSuffix
+	name := copyName(key)
 	e, mine, err := c.claim(name, key, size)
 	if err != nil {
 		return "", nil, err
 	}
 	if mine {
 		c.metrics.cache.WithLabelValues("miss").Inc()
-		e.err = c.fetch(ctx, key, name, size)
-		close(e.done)
+		c.fetched(e, c.fetch(ctx, key, name, size))
 	} else {
 		c.metrics.cache.WithLabelValues("hit").Inc()
 	}
@@ -160,20 +164,40 @@ func (c *diskCache) removeLocked(e *cached) {
 	c.metrics.cacheBytes.Set(float64(c.bytes))
 }
 
+// fetched ends a fetch. One that failed is forgotten at once, so that whoever asks next tries again.
+func (c *diskCache) fetched(e *cached, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.err = err; err != nil {
+		c.removeLocked(e)
+	}
+	close(e.done)
+}
+
+// discard forgets a copy that turned out to be damaged; again says that it may be the copy alone.
+func (c *diskCache) discard(key string) (again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[copyName(key)]
+	if e == nil {
+		return true // by another, who fetches it anew
+	}
+	select {
+	case <-e.done:
+	default:
+		return true // it is being fetched anew
+	}
+	c.removeLocked(e)
+	return e.old
+}
+
 func (c *diskCache) release(e *cached) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.users--
-	if e.users > 0 {
-		return
+	if e.users == 0 && c.entries[e.name] == e {
+		e.at = c.unused.PushFront(e)
 	}
-	if e.err != nil {
-		if c.entries[e.name] == e {
-			c.removeLocked(e)
-		}
-		return
-	}
-	e.at = c.unused.PushFront(e)
 }
 
 // fetch writes the copy beside its name and renames it, so that a name always stands for a whole copy.

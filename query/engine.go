@@ -51,9 +51,10 @@ type Relation struct {
 
 // File is a data file on local disk whose footer was checked.
 type File struct {
-	Path   string
-	Schema *arrow.Schema // of the file, field ids in the metadata
-	Whole  bool          // all rows lie below the relation's Below
+	Path     string
+	Location string        // as the table's metadata names it, for errors
+	Schema   *arrow.Schema // of the file, field ids in the metadata
+	Whole    bool          // all rows lie below the relation's Below
 }
 
 // Stream is rows in record batches, as Result without pins.

@@ -64,6 +64,15 @@ func (f *fileStore) local(ctx context.Context, location string, size int64) (out
 	if err != nil {
 		return File{}, nil, fmt.Errorf("data file: %w", err)
 	}
+	out, release, err = f.copyOf(ctx, key, location, size)
+	if _, ok := f.warehouse.LocalPath(key); !ok && errors.Is(err, ErrCorrupt) && f.cache.discard(key) {
+		// A copy of an earlier process may have come to harm on this disk: only a fresh one tells of the file.
+		return f.copyOf(ctx, key, location, size)
+	}
+	return out, release, err
+}
+
+func (f *fileStore) copyOf(ctx context.Context, key, location string, size int64) (out File, release func(), err error) {
 	path, ok := f.warehouse.LocalPath(key)
 	release = func() {}
 	if !ok {
@@ -79,7 +88,7 @@ func (f *fileStore) local(ctx context.Context, location string, size int64) (out
 		}
 		f.checked.put(location, schema)
 	}
-	return File{Path: path, Schema: schema}, release, nil
+	return File{Path: path, Location: location, Schema: schema}, release, nil
 }
 
 // check holds the footer against the file before another library sees it, and reads the schema of the file.

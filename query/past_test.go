@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/iceberg-go/table"
-
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -244,26 +242,9 @@ func TestTravelThroughFile(t *testing.T) {
 	at := settle()
 	s.add(4)
 	// As compaction would: one file instead of two, the old ones gone with their snapshots.
-	meta := s.meta()
-	f, err := s.write(meta, 0, 0, 7)
+	f, err := s.write(s.meta(), 0, 0, 7)
 	l.must(err)
-	h, err := snapshot.LoadHead(t.Context(), snapshot.NewReader(l.wh, 0), meta, table.MainBranch)
-	l.must(err)
-	c := snapshot.Change{SnapshotID: snapshot.NewID(), Operation: table.OpReplace, Drop: map[string]bool{}, Summary: map[string]string{}}
-	for k, v := range meta.CurrentSnapshot().Summary.Properties {
-		if strings.HasPrefix(k, "firn.") && k != "firn.range" && k != "firn.batch-id" {
-			c.Summary[k] = v
-		}
-	}
-	for _, m := range h.Manifests {
-		c.Drop[m.FilePath()] = true
-	}
-	m, err := snapshot.WriteManifest(t.Context(), l.wh, meta, meta.PartitionSpec(), c.SnapshotID, []snapshot.Entry{snapshot.Added(f)})
-	l.must(err)
-	c.New = append(c.New, m)
-	snap, err := snapshot.Build(t.Context(), l.wh, h, c, time.Now())
-	l.must(err)
-	s.update(snapshot.Updates(snap, table.MainBranch)...)
+	s.swap(f)
 	s.expire()
 	q := l.service()
 	got, pin := s.scan(q, query.Options{AsOf: at})
