@@ -168,17 +168,22 @@ func (c *collected) reached(end offset.Vector) bool {
 // stableEnds asks the other client for the last stable offsets.
 func stableEnds(t testing.TB, cl *kgo.Client, topic string) offset.Vector {
 	t.Helper()
-	ends, err := kadm.NewClient(cl).ListCommittedOffsets(within(t, 10*time.Second), topic)
-	if err != nil {
-		t.Fatal(err)
-	}
 	v := offset.Vector{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err != nil {
-			t.Fatal(o.Err)
+	for attempt := 0; ; attempt++ { // leaders may have moved since the other client last looked
+		ends, err := kadm.NewClient(cl).ListCommittedOffsets(within(t, 10*time.Second), topic)
+		if err == nil {
+			err = ends.Error()
 		}
-		v[o.Partition] = o.Offset
-	})
+		if err == nil {
+			ends.Each(func(o kadm.ListedOffset) { v[o.Partition] = o.Offset })
+			break
+		}
+		if attempt == 20 {
+			t.Fatal(err)
+		}
+		cl.ForceMetadataRefresh()
+		time.Sleep(100 * time.Millisecond)
+	}
 	return v
 }
 
