@@ -295,6 +295,10 @@ func (r *rangeReader) read(ctx context.Context, a *fetchAnswer, rep *reply) erro
 	}
 	// The next batch may begin behind the range: the offsets up to it were compacted away.
 	if base, ok := r.set.firstBase(); ok && base >= r.to && r.next < r.to {
+		rest := &engine.Fetch{Partition: r.id, Start: r.next, End: r.to, LeaderEpoch: -1, LogStart: a.logStart, LastStable: end}
+		if err := r.fn(rest); err != nil {
+			return &callbackError{err}
+		}
 		r.next = r.to
 	}
 	if r.next == before {
