@@ -24,6 +24,7 @@ import (
 // TestCachedCopies: files of a warehouse that is not on this disk are fetched once, survive the process, and are
 // fetched again when their copies come to harm.
 func TestCachedCopies(t *testing.T) {
+	t.Parallel()
 	store := &counting{Store: objstore.NewMemory(), opened: map[string]int{}}
 	l := lakeIn(t, &objstore.Warehouse{Store: store, URI: "s3://lake/warehouse"})
 	s := l.table(0, "ns", "events")
@@ -85,6 +86,7 @@ func TestCachedCopies(t *testing.T) {
 
 // TestVanishedFile: a file that goes between the pin and the read makes the statement be planned again.
 func TestVanishedFile(t *testing.T) {
+	t.Parallel()
 	store := &counting{Store: objstore.NewMemory(), opened: map[string]int{}}
 	l := lakeIn(t, &objstore.Warehouse{Store: store, URI: "s3://lake/warehouse"})
 	s := l.table(0, "ns", "events")
@@ -141,6 +143,7 @@ func (s *stream) swap(f iceberg.DataFile) {
 
 // TestDeleteFiles: a table with row deletes is refused, for its data files alone would show deleted rows.
 func TestDeleteFiles(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(time.Hour, "ns", "events")
 	before := s.add(5)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,10 +124,12 @@ func readWhileWriting(t *testing.T, grace time.Duration) {
 	l := newLake(t)
 	s := l.table(grace, "ns", "events")
 	q := l.service()
-	ctx, cancel := context.WithTimeout(context.Background(), 1200*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 900*time.Millisecond)
 	writer := make(chan error, 1)
-	go func() {
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer cancel()
+	writing.Go(func() {
 		var err error
 		for i := int32(0); err == nil && ctx.Err() == nil; i++ {
 			if err = s.tryIngest(i%3, 7); err == nil && i%4 == 3 {
@@ -135,7 +138,7 @@ func readWhileWriting(t *testing.T, grace time.Duration) {
 			time.Sleep(time.Millisecond)
 		}
 		writer <- err
-	}()
+	})
 	reads, hotReads := 0, 0
 	before := map[string]offset.Vector{}
 	for ; ctx.Err() == nil; reads++ {
@@ -219,7 +222,7 @@ func TestMinOffsets(t *testing.T) {
 	s.add(3)
 	q := l.service()
 	want := query.Options{MinOffsets: map[string]offset.Vector{"ns.events": {0: 5}}}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := q.Scan(ctx, query.ScanRequest{Table: s.id}, want)
 	fails(t, err, context.DeadlineExceeded, "ns.events", "0:5", "partition 0 (at 3)")
@@ -238,7 +241,7 @@ func TestMinOffsets(t *testing.T) {
 
 	want.Level = query.LevelCommitted // hot rows are not enough here
 	want.MinOffsets["ns.events"][3] = 1
-	short := l.service(func(p *parts) { p.cfg.Timeout = units.Duration(60 * time.Millisecond) })
+	short := l.service(func(p *parts) { p.cfg.Timeout = units.Duration(300 * time.Millisecond) })
 	_, err = short.Scan(t.Context(), query.ScanRequest{Table: s.id}, want)
 	fails(t, err, query.ErrLimit, "query.sql.timeout", "partition 0 (at 3)", "partition 3 (no row yet)")
 }

@@ -97,7 +97,7 @@ func (l *lake) service(edit ...func(*parts)) *query.Service {
 	for _, f := range edit {
 		f(&p)
 	}
-	if p.sql == nil {
+	if p.sql == nil && !p.noSQL {
 		p.sql = openSQL(l, p.cfg)
 	}
 	s, err := query.NewService(p.cfg, p.cat, p.wh, p.tail, p.sql, nil, nil)
@@ -114,6 +114,8 @@ type parts struct {
 	wh   *objstore.Warehouse
 	tail query.TailSource
 	sql  query.SQLEngine
+
+	noSQL bool
 }
 
 // tails is the tails of the tables, by name.

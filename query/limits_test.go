@@ -27,6 +27,7 @@ func asks(s *stream) map[string]asked {
 
 // TestConcurrentLimit: one more than may run waits for its turn, and is told when none comes.
 func TestConcurrentLimit(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(time.Hour, "ns", "events")
 	s.add(3)
@@ -34,16 +35,17 @@ func TestConcurrentLimit(t *testing.T) {
 	for name, ask := range asks(s) {
 		t.Run(name, func(t *testing.T) {
 			q := l.service(func(p *parts) {
-				p.cfg.MaxConcurrent, p.cfg.MaxScans, p.cfg.QueueTimeout = 2, 2, units.Duration(30*time.Millisecond)
+				p.cfg.MaxConcurrent, p.cfg.MaxScans, p.cfg.QueueTimeout = 2, 2, units.Duration(250*time.Millisecond)
 			})
 			var held []query.Result
 			for range 2 {
 				r, err := ask(t.Context(), q, query.Options{})
 				l.must(err)
+				defer r.Release()
 				held = append(held, r)
 			}
 			_, err := ask(t.Context(), q, query.Options{})
-			fails(t, err, query.ErrLimit, "2 ", "30ms")
+			fails(t, err, query.ErrLimit, "2 ", "250ms")
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			_, err = ask(ctx, q, query.Options{})
@@ -80,6 +82,7 @@ func read(t *testing.T, q *query.Service, ask asked) ([]string, []query.Pin, err
 }
 
 func TestResultLimits(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(time.Hour, "ns", "events")
 	s.add(6)
@@ -94,10 +97,10 @@ func TestResultLimits(t *testing.T) {
 				t.Errorf("%d rows", len(got))
 			}
 
-			r, err := ask(t.Context(), l.service(func(p *parts) { p.cfg.Timeout = units.Duration(250 * time.Millisecond) }), query.Options{})
+			r, err := ask(t.Context(), l.service(func(p *parts) { p.cfg.Timeout = units.Duration(500 * time.Millisecond) }), query.Options{})
 			l.must(err)
 			defer r.Release()
-			time.Sleep(260 * time.Millisecond)
+			time.Sleep(510 * time.Millisecond)
 			if r.Next(t.Context()) {
 				t.Error("rows after the timeout")
 			}
@@ -122,6 +125,7 @@ func TestResultLimits(t *testing.T) {
 
 // TestEarlyRelease: the rest of a result that nobody reads is given back: hot rows, batches, readers.
 func TestEarlyRelease(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(time.Hour, "ns", "events")
 	for range 8 { // more files than are read ahead

@@ -71,6 +71,7 @@ func (p *past) stampOf(id int64) time.Time {
 func sqlTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
 
 func TestTimeTravel(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	p := newPast(l, "ns", "events")
 	other := newPast(l, "ns", "other")
@@ -185,6 +186,7 @@ func sameWords(a, b string) bool {
 
 // TestTravelPastExpiry: without the snapshot of a time, its offsets cut what the table holds today.
 func TestTravelPastExpiry(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	p := newPast(l, "ns", "events")
 	// One file over an edge: the cut goes through it.
@@ -236,6 +238,7 @@ func TestTravelPastExpiry(t *testing.T) {
 
 // TestTravelThroughFile: a file that holds rows of before and after the time gives those of before.
 func TestTravelThroughFile(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(0, "ns", "events")
 	s.add(3)

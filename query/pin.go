@@ -65,19 +65,23 @@ func (s *Service) pin(ctx context.Context, id catalog.Identifier, want asOf, o O
 		return s.pinPast(ctx, id, want)
 	}
 	min := o.MinOffsets[id.String()]
+	var missing string
+	var level Level // of the last look
 	for {
 		p, err := s.pinNewest(ctx, id, o.Level)
+		if err == nil {
+			if missing, level = lacking(p.End, min), p.Level; missing == "" {
+				return p, nil
+			}
+			p.Release()
+			s.metrics.waits.Inc()
+			err = sleep(ctx, visiblePoll)
+		}
+		if err != nil && missing != "" && ctx.Err() != nil { // wherever the wait ended
+			return nil, fmt.Errorf("wait until %s shows offsets %s at level %s: it lacks %s: %w", id, min, level, missing, ctx.Err())
+		}
 		if err != nil {
 			return nil, err
-		}
-		missing := lacking(p.End, min)
-		if missing == "" {
-			return p, nil
-		}
-		p.Release()
-		s.metrics.waits.Inc()
-		if err := sleep(ctx, visiblePoll); err != nil {
-			return nil, fmt.Errorf("wait until %s shows offsets %s at level %s: it lacks %s: %w", id, min, p.Level, missing, err)
 		}
 	}
 }

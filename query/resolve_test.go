@@ -13,6 +13,7 @@ import (
 
 // TestNames: what a name in a statement means.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	l := lakeIn(t, &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
 	n := int64(0)
 	for _, name := range [][]string{
@@ -106,6 +107,7 @@ func TestNames(t *testing.T) {
 
 // TestDescribe gives schemas without pinning hot rows.
 func TestDescribe(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(0, "ns", "events")
 	s.add(3)

@@ -22,6 +22,7 @@ import (
 )
 
 func TestScanColumnsRangeLimit(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(0, "ns", "events")
 	s.ingest(1, 4)
@@ -114,6 +115,7 @@ func (c *counting) total() (n int) {
 
 // TestPruning: files whose statistics exclude a range are not opened.
 func TestPruning(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(0, "ns", "events")
 	for range 10 {
@@ -136,7 +138,7 @@ func TestPruning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &counting{Store: l.wh.Store, opened: map[string]int{}}
-			q := l.service(func(p *parts) { p.wh = &objstore.Warehouse{Store: store, URI: l.wh.URI} })
+			q := l.service(func(p *parts) { p.wh, p.noSQL = &objstore.Warehouse{Store: store, URI: l.wh.URI}, true })
 			c.r.Table = s.id
 			res, err := q.Scan(t.Context(), c.r, query.Options{})
 			got, _, err := rows(t.Context(), res, err)
@@ -150,6 +152,7 @@ func TestPruning(t *testing.T) {
 
 // TestEvolvedSchema: columns are found by field id, in files and in hot rows.
 func TestEvolvedSchema(t *testing.T) {
+	t.Parallel()
 	l := newLake(t)
 	s := l.table(0, "ns", "events")
 	first := s.add(2)
@@ -189,6 +192,7 @@ func TestEvolvedSchema(t *testing.T) {
 
 // TestDamagedFile names the file and leaves nothing behind.
 func TestDamagedFile(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func([]byte) []byte{
 		"cut off": func(b []byte) []byte { return b[:len(b)-9] },
 		"empty":   func([]byte) []byte { return nil },
