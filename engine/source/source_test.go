@@ -130,7 +130,7 @@ func TestDescribe(t *testing.T) {
 			want := noTopicID
 			if version == "now" {
 				id := c.TopicInfo(testTopic).TopicID
-				want = strings.TrimRight(kadm.TopicID(id).String(), "=")
+				want = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(kadm.TopicID(id).String()) // as Kafka prints it
 			}
 			if got.TopicID != want {
 				t.Errorf("topic id %q, want %q", got.TopicID, want)

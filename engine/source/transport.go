@@ -136,9 +136,16 @@ func (c *client) explain(broker int32, err error) error {
 	case errors.Is(err, kafka.SASLAuthenticationFailed), errors.Is(err, kafka.UnsupportedSASLMechanism), errors.Is(err, kafka.IllegalSASLState):
 		return fmt.Errorf("%s: authentication failed: %w (see kafka.sasl)", c.name(broker), err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		hint := ""
+		var hints []string
+		if c.transport.SASL != nil {
+			hints = append(hints, "some brokers refuse credentials like that, see kafka.sasl")
+		}
 		if c.transport.TLS == nil {
-			hint = " (a listener that expects TLS does so too, see kafka.tls)"
+			hints = append(hints, "a listener that expects TLS does so too, see kafka.tls")
+		}
+		hint := ""
+		if len(hints) > 0 {
+			hint = " (" + strings.Join(hints, "; ") + ")"
 		}
 		return fmt.Errorf("%s closed the connection%s: %w", c.name(broker), hint, err)
 	}
