@@ -9,15 +9,15 @@ import (
 )
 
 // call runs the command line and returns what it printed and the exit code.
-func call(t *testing.T, args ...string) (string, error, int) {
+func call(t *testing.T, args ...string) (out string, code int, err error) {
 	t.Helper()
 	root := newRoot()
-	var out bytes.Buffer
-	root.SetOut(&out)
-	root.SetErr(&out)
+	var b bytes.Buffer
+	root.SetOut(&b)
+	root.SetErr(&b)
 	root.SetArgs(args)
-	err := root.ExecuteContext(t.Context())
-	return out.String(), err, app.ExitCode(err)
+	err = root.ExecuteContext(t.Context())
+	return b.String(), app.ExitCode(err), err
 }
 
 func TestUsageErrorsSayTheRightForm(t *testing.T) {
@@ -37,7 +37,7 @@ func TestUsageErrorsSayTheRightForm(t *testing.T) {
 		{[]string{"up", "--http-port", "70000", "--data", t.TempDir()}, "70000"},
 		{[]string{"generate", "--format", "avro"}, "json"},
 	} {
-		_, err, code := call(t, c.args...)
+		_, code, err := call(t, c.args...)
 		if code != app.ExitUsage || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("firn %v: exit %d, %v, want something about %q", c.args, code, err, c.want)
 		}
@@ -48,7 +48,7 @@ func TestVerbsThatNeedNothing(t *testing.T) {
 	for _, c := range []struct{ arg, want string }{
 		{"version", "firn "}, {"--help", "firn up --demo"}, {"config schema", "Firn configuration"}, {"config show", "warehouse:"}, {"completion bash", "firn"},
 	} {
-		out, err, code := call(t, strings.Fields(c.arg)...)
+		out, code, err := call(t, strings.Fields(c.arg)...)
 		if code != app.ExitOK || !strings.Contains(out, c.want) {
 			t.Errorf("firn %s: exit %d, %v, %q is not in what it printed", c.arg, code, err, c.want)
 		}
@@ -58,7 +58,7 @@ func TestVerbsThatNeedNothing(t *testing.T) {
 func TestNobodyAnswers(t *testing.T) {
 	data := t.TempDir()
 	for _, args := range [][]string{{"status", "--http", "127.0.0.1:1"}, {"tables", "--catalog", "http://127.0.0.1:1"}, {"sql", "select 1", "--uri", "127.0.0.1:1"}} {
-		_, err, code := call(t, append(args, "--data", data)...)
+		_, code, err := call(t, append(args, "--data", data)...)
 		if code != app.ExitFailed || err == nil || !strings.Contains(err.Error(), "firn up") {
 			t.Errorf("firn %v: exit %d, %v", args, code, err)
 		}
