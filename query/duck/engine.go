@@ -11,10 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	db "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/query"
@@ -27,9 +25,8 @@ type Engine struct {
 	dir string // of hot rows and of what spills
 	own bool   // dir goes with the engine
 
-	mu     sync.Mutex // one parse at a time: a hostile text must not take the memory of several
-	parser *session
-	closed bool
+	parser    *shared // one parse at a time: a hostile text must not take the memory of several
+	describer *shared // of statements over empty relations
 }
 
 const (
@@ -61,28 +58,18 @@ func Open(cfg query.Config) (query.SQLEngine, error) {
 			return nil, fmt.Errorf("folder of the SQL engine: %w", err)
 		}
 	}
-	p, err := open(settings{threads: 1, memory: parserMemory})
-	if err == nil {
-		err = p.lock(nil, "")
-	}
-	if err != nil {
+	e.parser, e.describer = newShared(), newShared()
+	// What is wrong with DuckDB on this machine is to be known now.
+	if err := e.parser.use(context.Background(), func(*session) error { return nil }); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	e.parser = p
 	return e, nil
 }
 
 // Close implements io.Closer.
 func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return nil
-	}
-	e.closed = true
-	if e.parser != nil {
-		e.parser.close()
-	}
+	e.parser.close()
+	e.describer.close()
 	if e.own {
 		return os.RemoveAll(e.dir)
 	}
@@ -94,12 +81,14 @@ func (e *Engine) Inspect(ctx context.Context, sql string) (query.Inspection, err
 	if strings.EqualFold(strings.TrimRight(strings.Join(strings.Fields(sql), " "), "; "), "show tables") {
 		return query.Inspection{ShowTables: true}, nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return query.Inspection{}, errClosed
+	if tooLong(sql) {
+		return query.Inspection{}, fmt.Errorf("%w: a statement of more than %d words and signs: join with a table instead of listing values", query.ErrLimit, maxTokens)
 	}
-	raw, err := e.parser.serialize(ctx, sql)
+	var raw string
+	err := e.parser.use(ctx, func(s *session) (err error) {
+		raw, err = s.serialize(ctx, sql)
+		return err
+	})
 	if err != nil {
 		return query.Inspection{}, err
 	}
@@ -108,35 +97,22 @@ func (e *Engine) Inspect(ctx context.Context, sql string) (query.Inspection, err
 
 var errClosed = errors.New("the SQL engine is closed")
 
-// Describe implements query.SQLEngine.
+// Describe implements query.SQLEngine. The views are made in a transaction that is rolled back, so that one instance
+// serves all descriptions: opening one takes longer than describing.
 func (e *Engine) Describe(ctx context.Context, st query.Statement) (result, params *arrow.Schema, err error) {
-	if ctx.Err() != nil {
-		return nil, nil, ctx.Err()
-	}
-	s, err := open(settings{threads: 1, memory: parserMemory})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer s.close()
-	for i := range st.Relations {
-		rel := st.Relations[i]
-		if err := s.view(rel, nil); err != nil {
-			return nil, nil, err
+	err = e.describer.use(ctx, func(s *session) (err error) {
+		if err := s.exec("BEGIN"); err != nil {
+			return err
 		}
-	}
-	if err := s.lock(nil, ""); err != nil {
-		return nil, nil, err
-	}
-	p, err := s.prepare(st.SQL)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer db.DestroyPrepare(&p)
-	if params, err = parameters(p); err != nil {
-		return nil, nil, err
-	}
-	result, types, err := columnsOf(p)
-	destroyTypes(types)
+		defer func() { err = errors.Join(err, s.exec("ROLLBACK")) }()
+		for _, rel := range st.Relations {
+			if err := s.view(rel, nil); err != nil {
+				return err
+			}
+		}
+		result, params, err = s.describe(ctx, st.SQL)
+		return err
+	})
 	return result, params, err
 }
 
@@ -151,7 +127,7 @@ func (e *Engine) Run(ctx context.Context, st query.Statement) (_ query.Stream, e
 	if err != nil {
 		return nil, fmt.Errorf("folder of a statement: %w", err)
 	}
-	r := &stream{dir: dir}
+	r := &stream{dir: dir, files: map[string]string{}}
 	defer func() {
 		if err != nil {
 			r.Release()
@@ -173,16 +149,17 @@ func (e *Engine) Run(ctx context.Context, st query.Statement) (_ query.Stream, e
 		}
 		for _, f := range files {
 			paths = append(paths, f.Path)
+			r.files[f.Path] = f.Location
 		}
 		if err := r.s.view(rel, files); err != nil {
-			return nil, err
+			return nil, r.explain(ctx, err)
 		}
 	}
 	if err := r.s.lock(paths, filepath.Join(dir, "spill")); err != nil {
 		return nil, err
 	}
 	if err := r.start(ctx, st); err != nil {
-		return nil, err
+		return nil, r.explain(ctx, err)
 	}
 	return r, nil
 }
@@ -198,5 +175,5 @@ func writeHot(dir string, i int, rel query.Relation) (query.File, error) {
 		return query.File{}, fmt.Errorf("hot rows of %s: %w", strings.Join(rel.Name, "."), err)
 	}
 	as, err := datafile.ArrowSchema(rel.Schema)
-	return query.File{Path: path, Schema: as, Whole: true}, err
+	return query.File{Path: path, Location: "the rows not yet committed of " + strings.Join(rel.Name, "."), Schema: as, Whole: true}, err
 }

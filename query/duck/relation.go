@@ -176,9 +176,7 @@ func convert(want, have arrow.DataType, ref string) (string, error) {
 		if !ok {
 			return "", mismatch(want, have, ref)
 		}
-		if shape(w.Fields()) == shape(h.Fields()) {
-			return ref, nil
-		}
+		return convertMap(w, h, ref)
 	}
 	wt, err := sqlType(want)
 	if err != nil {
@@ -188,6 +186,19 @@ func convert(want, have arrow.DataType, ref string) (string, error) {
 		return ref, nil
 	}
 	return "CAST(" + ref + " AS " + wt + ")", nil
+}
+
+// convertMap takes a map apart when its keys or values changed: DuckDB's own cast would pair their fields by name.
+func convertMap(want, have *arrow.MapType, ref string) (string, error) {
+	k, err := convert(want.KeyType(), have.KeyType(), "x.key")
+	if err != nil {
+		return "", err
+	}
+	v, err := convert(want.ItemType(), have.ItemType(), "x.value")
+	if err != nil || k == "x.key" && v == "x.value" {
+		return ref, err
+	}
+	return "map_from_entries(list_transform(map_entries(" + ref + "), lambda x: struct_pack(k := " + k + ", v := " + v + ")))", nil
 }
 
 func mismatch(want, have arrow.DataType, ref string) error {

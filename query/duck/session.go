@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	db "github.com/duckdb/duckdb-go-bindings"
 
 	"github.com/firnlake/firn/query"
@@ -64,6 +66,39 @@ func (s *session) close() {
 	db.Close(&s.database)
 }
 
+// interruptEvery is the time between two interrupts of a call whose context is over.
+const interruptEvery = 5 * time.Millisecond
+
+// during interrupts fn, which calls DuckDB, as long as it runs after ctx is over: once would not do, for DuckDB forgets
+// an interrupt that comes before the statement has begun. It returns when nobody holds the connection any more, so that
+// an interrupt meets neither the next statement nor a connection that was closed.
+func (s *session) during(ctx context.Context, fn func()) {
+	ended, quiet := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(quiet)
+		t := time.NewTicker(interruptEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				db.Interrupt(s.conn)
+			}
+			select {
+			case <-ended:
+				return
+			case <-t.C:
+			}
+		}
+	})
+	fn()
+	close(ended)
+	if !stop() {
+		<-quiet
+	}
+}
+
 // exec runs a statement of our own.
 func (s *session) exec(sql string) error {
 	var res db.Result
@@ -118,10 +153,8 @@ func (s *session) serialize(ctx context.Context, sql string) (string, error) {
 	if db.BindVarchar(p, 1, sql) == db.StateError {
 		return "", fmt.Errorf("%w: it cannot be bound", query.ErrInvalidSQL)
 	}
-	stop := context.AfterFunc(ctx, func() { db.Interrupt(s.conn) })
-	defer stop()
 	var res db.Result
-	state = db.ExecutePrepared(p, &res)
+	s.during(ctx, func() { state = db.ExecutePrepared(p, &res) })
 	defer db.DestroyResult(&res)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
@@ -138,12 +171,17 @@ func (s *session) serialize(ctx context.Context, sql string) (string, error) {
 }
 
 // prepare takes one SELECT.
-func (s *session) prepare(sql string) (db.PreparedStatement, error) {
+func (s *session) prepare(ctx context.Context, sql string) (db.PreparedStatement, error) {
 	var p db.PreparedStatement
-	if db.Prepare(s.conn, sql, &p) == db.StateError {
+	var state db.State
+	s.during(ctx, func() { state = db.Prepare(s.conn, sql, &p) })
+	if state == db.StateError {
 		msg := db.PrepareError(p)
 		db.DestroyPrepare(&p)
-		return p, fmt.Errorf("%w: %s", query.ErrInvalidSQL, msg)
+		if ctx.Err() != nil {
+			return p, ctx.Err()
+		}
+		return p, classify(typeOf(msg), msg)
 	}
 	if t := db.PreparedStatementType(p); t != db.StatementTypeSelect {
 		db.DestroyPrepare(&p)
@@ -152,21 +190,17 @@ func (s *session) prepare(sql string) (db.PreparedStatement, error) {
 	return p, nil
 }
 
-// classify gives an error of DuckDB its place among the query errors.
-func classify(t db.ErrorType, msg string) error {
-	switch t {
-	case db.ErrorTypeOutOfMemory:
-		return fmt.Errorf("%w: %s", query.ErrLimit, firstLine(msg))
-	case db.ErrorTypeInterrupt:
-		return context.Canceled
-	case db.ErrorTypeErrorIO, db.ErrorTypeFatal, db.ErrorTypeInternal:
-		return fmt.Errorf("DuckDB: %s", msg)
+// describe gives the schemas of a statement over the relations that the session has.
+func (s *session) describe(ctx context.Context, sql string) (result, params *arrow.Schema, err error) {
+	p, err := s.prepare(ctx, sql)
+	if err != nil {
+		return nil, nil, err
 	}
-	return fmt.Errorf("%w: %s", query.ErrInvalidSQL, msg)
-}
-
-// firstLine leaves out DuckDB's advice about settings that nobody here can change.
-func firstLine(msg string) string {
-	line, _, _ := strings.Cut(msg, "\n")
-	return line
+	defer db.DestroyPrepare(&p)
+	if params, err = parameters(p); err != nil {
+		return nil, nil, err
+	}
+	result, types, err := columnsOf(p)
+	destroyTypes(types)
+	return result, params, err
 }

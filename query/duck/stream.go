@@ -22,6 +22,7 @@ const batchRows = 16 << 10
 type stream struct {
 	s      *session
 	dir    string
+	files  map[string]string // paths of the relations' files and where the table has them
 	p      db.PreparedStatement
 	res    db.Result
 	types  []db.LogicalType
@@ -35,7 +36,7 @@ type stream struct {
 
 // start prepares, binds and begins to run.
 func (r *stream) start(ctx context.Context, st query.Statement) error {
-	p, err := r.s.prepare(st.SQL)
+	p, err := r.s.prepare(ctx, st.SQL)
 	if err != nil {
 		return err
 	}
@@ -46,9 +47,8 @@ func (r *stream) start(ctx context.Context, st query.Statement) error {
 	if err := bind(p, st.Params); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { db.Interrupt(r.s.conn) })
-	defer stop()
-	state := db.ExecutePreparedStreaming(p, &r.res)
+	var state db.State
+	r.s.during(ctx, func() { state = db.ExecutePreparedStreaming(p, &r.res) })
 	r.executed = true
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -97,18 +97,29 @@ func (r *stream) Next(ctx context.Context) bool {
 	if r.err = ctx.Err(); r.err != nil {
 		return false
 	}
-	stop := context.AfterFunc(ctx, func() { db.Interrupt(r.s.conn) })
-	defer stop()
 	b := array.NewRecordBuilder(heap, r.schema)
 	defer b.Release()
-	rows := 0
+	var rows int
+	r.s.during(ctx, func() { rows, r.err = r.fill(b) })
+	if r.err != nil {
+		if r.err = r.explain(ctx, r.err); ctx.Err() != nil {
+			r.err = ctx.Err()
+		}
+		return false
+	}
+	if rows == 0 {
+		return false
+	}
+	r.batch = b.NewRecordBatch()
+	return true
+}
+
+// fill gathers the rows of one batch.
+func (r *stream) fill(b *array.RecordBuilder) (rows int, err error) {
 	for rows < batchRows {
 		n, err := r.fetch(b)
 		if err != nil {
-			if r.err = ctx.Err(); r.err == nil {
-				r.err = err
-			}
-			return false
+			return rows, err
 		}
 		if n == 0 {
 			r.ended = true
@@ -116,11 +127,7 @@ func (r *stream) Next(ctx context.Context) bool {
 		}
 		rows += n
 	}
-	if rows == 0 {
-		return false
-	}
-	r.batch = b.NewRecordBatch()
-	return true
+	return rows, nil
 }
 
 // fetch appends one chunk and returns its rows; 0 at the end.
