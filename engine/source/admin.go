@@ -14,8 +14,12 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
-// rangeAttempts is how often in a row ReadRange may fail before it gives up.
-const rangeAttempts = 8
+const (
+	// rangeAttempts is how often in a row ReadRange may fail before it gives up.
+	rangeAttempts = 8
+	// groupAttempts is how often CommitGroupOffsets asks for a coordinator before it gives up.
+	groupAttempts = 8
+)
 
 func sortIDs(ids []int32) { slices.Sort(ids) }
 
@@ -153,14 +157,32 @@ func CommitGroupOffsets(ctx context.Context, cfg Config, group, topic string, v 
 	for _, p := range v.Partitions() {
 		commits = append(commits, kafka.OffsetCommit{Partition: int(p), Offset: v[p]})
 	}
+	for failures := 1; ; failures++ {
+		err := c.commitGroup(ctx, group, topic, commits)
+		if err == nil {
+			return nil
+		}
+		if failures >= groupAttempts || !slices.ContainsFunc(coordinatorCodes, func(code kafka.Error) bool { return errors.Is(err, code) }) {
+			return fmt.Errorf("commit offsets of group %s, topic %s: %w", group, topic, err)
+		}
+		if serr := sleep(ctx, backoff(failures)); serr != nil {
+			return fmt.Errorf("commit offsets of group %s, topic %s: %w: %w", group, topic, serr, err)
+		}
+	}
+}
+
+// coordinatorCodes say that the group's coordinator is being found or made: a fresh cluster answers so to its first group.
+var coordinatorCodes = []kafka.Error{kafka.GroupLoadInProgress, kafka.GroupCoordinatorNotAvailable, kafka.NotCoordinatorForGroup}
+
+func (c *client) commitGroup(ctx context.Context, group, topic string, commits []kafka.OffsetCommit) error {
 	kc := kafka.Client{Addr: c.addr, Timeout: c.cfg.RequestTimeout.D(), Transport: c.transport}
 	res, err := kc.OffsetCommit(ctx, &kafka.OffsetCommitRequest{GroupID: group, GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{topic: commits}})
 	if err != nil {
-		return fmt.Errorf("commit offsets of group %s: %w", group, c.explain(-1, err))
+		return c.explain(-1, err)
 	}
 	for _, p := range res.Topics[topic] {
 		if p.Error != nil {
-			return fmt.Errorf("commit offsets of group %s, topic %s partition %d: %w", group, topic, p.Partition, p.Error)
+			return fmt.Errorf("partition %d: %w", p.Partition, p.Error)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -83,10 +84,15 @@ func TestBounds(t *testing.T) {
 func TestCommitGroupOffsets(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(2, testTopic))
 	ctx := within(t, 10*time.Second)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "firn-x", Err: kerr.NotCoordinator})
 	for _, v := range []offset.Vector{{0: 5, 1: 7}, {0: 6}} {
 		if err := CommitGroupOffsets(ctx, configOf(c), "firn-x", testTopic, v); err != nil {
 			t.Fatal(err)
 		}
+	}
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "denied", Err: kerr.GroupAuthorizationFailed})
+	if err := CommitGroupOffsets(ctx, configOf(c), "denied", testTopic, offset.Vector{0: 1}); !errors.Is(err, kafka.GroupAuthorizationFailed) {
+		t.Errorf("without the right to: %v", err)
 	}
 	got, err := kadm.NewClient(franz(t, c.ListenAddrs())).FetchOffsets(ctx, "firn-x")
 	if err != nil {
