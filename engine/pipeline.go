@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/internal/arrowmem"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -278,6 +279,7 @@ func (p *Pipeline) commitOne(ctx context.Context) error {
 		p.room.Broadcast()
 		p.mu.Unlock()
 	}()
+	crash.At(ctx, crash.BatchCut)
 	return p.commitRetried(ctx, b)
 }
 
@@ -288,6 +290,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		began := p.now()
 		c, err := p.st.Committer.Commit(ctx, b)
 		if err == nil {
+			crash.At(ctx, crash.Committed)
 			p.committed(b, c, began)
 			span.finish(c.SnapshotID, nil)
 			return nil

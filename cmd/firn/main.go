@@ -10,9 +10,14 @@ import (
 	"syscall"
 
 	"github.com/firnlake/firn/internal/app"
+	"github.com/firnlake/firn/internal/crash"
 )
 
 func main() {
+	if err := crash.ArmFromEnv(); err != nil {
+		fmt.Fprintln(os.Stderr, "firn:", err)
+		os.Exit(app.ExitUsage)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
 	interrupted := ctx.Err() != nil

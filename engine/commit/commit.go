@@ -15,6 +15,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -63,9 +64,11 @@ func (c *Committer) commit(ctx context.Context, b *engine.Batch) (engine.Committ
 		c.try = t
 	}
 	t := c.try
+	crash.At(ctx, crash.FilesEncoded)
 	if err := c.store(ctx, t); err != nil {
 		return engine.Committed{}, err
 	}
+	crash.At(ctx, crash.ManifestsWritten)
 	start, before := time.Now(), t.phases[phaseManifest]
 	err := c.span(ctx, phaseCatalog, func(ctx context.Context) error { return c.deliver(ctx, t) })
 	t.phases[phaseCatalog] += time.Since(start) - (t.phases[phaseManifest] - before)
@@ -215,6 +218,7 @@ func (c *Committer) store(ctx context.Context, t *try) error {
 	if err != nil {
 		return err
 	}
+	crash.At(ctx, crash.FilesUploaded)
 	start = time.Now()
 	err = c.span(ctx, phaseManifest, func(ctx context.Context) error {
 		for _, l := range t.legs() {
@@ -261,6 +265,7 @@ func (c *Committer) deliver(ctx context.Context, t *try) error {
 		return err
 	}
 	t.open = false
+	crash.At(ctx, crash.BetweenCommits)
 	return c.attempt(ctx, t, t.main)
 }
 

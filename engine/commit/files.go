@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -135,6 +136,7 @@ func (c *Committer) put(ctx context.Context, f *output) error {
 		return fmt.Errorf("data file %s: %w", f.location, err)
 	}
 	f.data = nil
+	crash.At(ctx, crash.FileUploaded)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -42,7 +43,9 @@ func (c *Committer) attempt(ctx context.Context, t *try, legs ...*leg) error {
 		before := t.open
 		t.open = true
 		t.attempts++
+		crash.At(ctx, crash.BeforeCommit)
 		after, err := c.send(ctx, legs)
+		crash.At(ctx, crash.AfterCommit)
 		o := classify(err)
 		c.m.outcomes.WithLabelValues(c.cfg.Pipeline, o.String()).Inc()
 		switch o {

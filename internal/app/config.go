@@ -18,6 +18,7 @@ import (
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/logging"
 	"github.com/firnlake/firn/internal/objstore"
@@ -266,7 +267,7 @@ func (c Config) objectStore() objstore.Options {
 // LoadConfig reads the file (none: the environment alone) and tells where each value came from.
 func LoadConfig(path string) (*Config, *config.Sources, error) {
 	c := &Config{}
-	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_"}})
+	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_", crash.Env}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}

@@ -1,0 +1,89 @@
+// Package crash has the named places at which tests end a process, or a simulated one, to see that nothing is lost and
+// nothing doubled by it. In production every call of At is one load of a nil pointer.
+//
+// Two ways to be hit: the environment variable FIRN_CRASH_AT=NAME[:N] ends the process by SIGKILL at the Nth time that
+// it comes by NAME (1 without :N), as a power cut would; and With puts a hook into a context, for tests that run many
+// writers in one process.
+package crash
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// Point is the name of a place.
+type Point string
+
+// The places, in the order in which a batch comes by them.
+const (
+	BatchCut         Point = "batch-cut"         // the second is over, nothing of it is written
+	FilesEncoded     Point = "files-encoded"     // Parquet in memory, nothing on storage
+	FileUploaded     Point = "file-uploaded"     // one file of perhaps several is on storage
+	FilesUploaded    Point = "files-uploaded"    // all are
+	ManifestsWritten Point = "manifests-written" // and the manifests that list them
+	BeforeCommit     Point = "before-commit"     // the manifest list is there, the request is not sent
+	BetweenCommits   Point = "between-commits"   // dead letters are committed, rows are not (catalogs without transactions)
+	AfterCommit      Point = "after-commit"      // the catalog has answered, the writer does not know it yet
+	Committed        Point = "committed"         // the writer knows, the tail does not
+)
+
+// Points returns all places.
+func Points() []Point {
+	return []Point{BatchCut, FilesEncoded, FileUploaded, FilesUploaded, ManifestsWritten, BeforeCommit, BetweenCommits, AfterCommit, Committed}
+}
+
+// Env is the variable that names the place at which the process ends.
+const Env = "FIRN_CRASH_AT"
+
+type target struct {
+	point Point
+	left  atomic.Int64
+}
+
+var armed atomic.Pointer[target]
+
+// ArmFromEnv reads Env. The program calls it once at its start; without the variable it does nothing.
+func ArmFromEnv() error {
+	v := os.Getenv(Env)
+	if v == "" {
+		return nil
+	}
+	name, count, found := strings.Cut(v, ":")
+	n := int64(1)
+	if found {
+		var err error
+		if n, err = strconv.ParseInt(count, 10, 64); err != nil || n < 1 {
+			return fmt.Errorf("%s=%s: what follows the colon must be a number from 1 on", Env, v)
+		}
+	}
+	if !slices.Contains(Points(), Point(name)) {
+		return fmt.Errorf("%s=%s: no such place; there are %v", Env, v, Points())
+	}
+	t := &target{point: Point(name)}
+	t.left.Store(n)
+	armed.Store(t)
+	return nil
+}
+
+type hookKey struct{}
+
+// With returns a context in which At calls hook. The hook makes what a crash would: it cuts the writer off from
+// everything and ends its context.
+func With(ctx context.Context, hook func(Point)) context.Context {
+	return context.WithValue(ctx, hookKey{}, hook)
+}
+
+// At says that the program is at a place.
+func At(ctx context.Context, p Point) {
+	if t := armed.Load(); t != nil && t.point == p && t.left.Add(-1) == 0 {
+		end()
+	}
+	if hook, ok := ctx.Value(hookKey{}).(func(Point)); ok {
+		hook(p)
+	}
+}
