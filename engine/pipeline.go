@@ -37,7 +37,11 @@ type Pipeline struct {
 	inFlight int64      // Arrow bytes of the batch being committed
 	stopped  bool       // the generation is over: reader must not add any more
 	kick     chan struct{}
+	looked   time.Time // when the table was last looked at or committed to; the commit loop's own
 }
+
+// idleCheck is how often a pipeline without anything to commit looks whether the table is still its own.
+const idleCheck = 3 * time.Second
 
 // New returns a pipeline; m may be shared by several pipelines of one process, and nil counts for nobody.
 func New(name string, cfg Config, st Stages, log *slog.Logger, m *Metrics) (*Pipeline, error) {
@@ -267,8 +271,11 @@ func (p *Pipeline) commitOne(ctx context.Context) error {
 	b, err := p.st.Batcher.Cut()
 	p.inFlight = size
 	p.mu.Unlock()
-	if err != nil || b == nil {
+	if err != nil {
 		return err
+	}
+	if b == nil {
+		return p.lookIfIdle(ctx)
 	}
 	defer func() {
 		for _, r := range b.Rows {
@@ -283,6 +290,24 @@ func (p *Pipeline) commitOne(ctx context.Context) error {
 	return p.commitRetried(ctx, b)
 }
 
+// lookIfIdle asks the committer now and then whether the table is still ours. A pipeline with something to commit finds
+// out by committing; without this, one on a quiet topic would go on as before after it was set back.
+func (p *Pipeline) lookIfIdle(ctx context.Context) error {
+	now := p.now()
+	if now.Sub(p.looked) < idleCheck {
+		return nil
+	}
+	p.looked = now
+	err := p.st.Committer.Check(ctx)
+	if errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision) {
+		return err
+	}
+	if err != nil && ctx.Err() == nil {
+		p.log.Debug("the table could not be looked at", "error", err)
+	}
+	return nil
+}
+
 func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 	ctx, span := startBatchSpan(parent, p.name, b)
 	wait := p.cfg.RetryMin.D()
@@ -292,6 +317,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		if err == nil {
 			crash.At(ctx, crash.Committed)
 			p.committed(b, c, began)
+			p.looked = p.now()
 			span.finish(c.SnapshotID, nil)
 			return nil
 		}

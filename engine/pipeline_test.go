@@ -120,6 +120,16 @@ type fakeCommitter struct {
 	fail     func(attempt int, b *engine.Batch) error
 	attempts int
 	block    chan struct{}
+	check    func() error
+}
+
+func (c *fakeCommitter) Check(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.check == nil {
+		return nil
+	}
+	return c.check()
 }
 
 func (c *fakeCommitter) Recover(context.Context) (engine.State, error) {
@@ -340,6 +350,36 @@ func TestShutdownEndsWithinTheDrainTimeout(t *testing.T) {
 		}
 		if took := time.Since(began); took > 3600*time.Millisecond {
 			t.Errorf("shutdown took %s after 1.5 s of work", took)
+		}
+	})
+}
+
+// TestIdlePipelineLooks: with nothing to commit, the pipeline still finds out that the table was set back and reads on
+// from there; a look that fails changes nothing.
+func TestIdlePipelineLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 30, nil)
+		looks := 0
+		r.com.check = func() error {
+			if looks++; looks < 3 {
+				return errors.New("no answer")
+			}
+			if looks == 3 {
+				r.com.state.Offsets, r.com.state.Epoch = offset.Vector{0: 10, 1: 10}, 1
+				r.com.rows = map[rowKey]int{}
+				return fmt.Errorf("%w: by a person", engine.ErrRewound)
+			}
+			return nil
+		}
+		if err := r.run(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if looks < 10 || looks > 25 {
+			t.Errorf("%d looks in a minute", looks)
+		}
+		st := r.p.Status()
+		if st.Epoch != 1 || !st.Committed.Equal(offset.Vector{0: 30, 1: 30}) || len(r.com.rows) != 40 {
+			t.Errorf("epoch %d, committed %s, %d rows read again", st.Epoch, st.Committed, len(r.com.rows))
 		}
 	})
 }

@@ -172,4 +172,7 @@ type Committer interface {
 	// release the batch's rows. ErrFenced and ErrRewound ask for Recover; any other error leaves the batch
 	// uncommitted or unknown, and Commit may be called again with the same batch (same ID): it finds out first.
 	Commit(ctx context.Context, b *Batch) (Committed, error)
+	// Check looks whether the table is still where the last commit, or Recover, left it. ErrFenced, ErrRewound and
+	// ErrNeedsDecision end the generation; any other error says that the look failed, and nothing else. Between batches only.
+	Check(ctx context.Context) error
 }

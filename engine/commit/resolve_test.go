@@ -44,7 +44,7 @@ func TestResolve(t *testing.T) {
 	b := s.batchOf(allRows, rng(0, 10, 11))
 	defer release(b)
 	_, err = s.c.Commit(t.Context(), b)
-	isErr(t, err, engine.ErrFenced)
+	isErr(t, err, engine.ErrRewound)
 	s.recover(s.c)
 	s.lake.commit(s.c, rng(0, 6, 12), rng(1, 6, 12))
 	s.wantRows(s.rows, at(12), func(int32, int64) bool { return true })

@@ -158,7 +158,7 @@ func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool,
 			return false, err
 		}
 		if metas[i].TableUUID() != l.p.uuid() {
-			return false, fmt.Errorf("%w: table %s was dropped and created again: its uuid is another; start the pipeline again to fill the new one", engine.ErrNeedsDecision, l.p.id)
+			return false, c.recreated(l.p.id)
 		}
 		if sameID(refID(metas[i], c.tagName()), &l.id) {
 			ours++
@@ -218,7 +218,8 @@ func (c *Committer) rebase(ctx context.Context, l *leg, meta table.Metadata) err
 	return nil
 }
 
-// fenced is the error of a writer whose tag was moved. It also says when the batch itself had taken effect before the
+// fenced is the error of a writer whose tag was moved: by another writer, or by firn rewind and firn offsets resolve,
+// after which nobody else writes and it may read on at once. It also says when the batch itself had taken effect before the
 // other writer went on from it: then nothing is read again.
 func (c *Committer) fenced(ctx context.Context, t *try, l *leg, meta table.Metadata) error {
 	tag := refID(meta, c.tagName())
@@ -226,6 +227,11 @@ func (c *Committer) fenced(ctx context.Context, t *try, l *leg, meta table.Metad
 		return fmt.Errorf("%w: tag %s of table %s was removed", engine.ErrFenced, c.tagName(), l.p.id)
 	}
 	line := &lineage{cat: c.cat, id: l.p.id, meta: meta}
+	if s, err := line.snapshot(ctx, *tag); err == nil && s != nil {
+		if r, err := record(s); err == nil && r.Kind == ledger.KindRewind && r.Epoch > c.pos.epoch {
+			return fmt.Errorf("%w: table %s was set to %s by snapshot %d (kind rewind)", engine.ErrRewound, l.p.id, orNone(r.Offsets), *tag)
+		}
+	}
 	how := "the batch is not in the table"
 	for id, n := *tag, 0; id != 0 && n < maxChain; n++ {
 		s, err := line.snapshot(ctx, id)
