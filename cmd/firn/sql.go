@@ -62,19 +62,9 @@ func queryOptions(level, asOf string) (query.Options, error) {
 	if o.Level != query.LevelHot && o.Level != query.LevelCommitted {
 		return o, fmt.Errorf("%w: --level %q: take hot or committed", app.ErrUsage, level)
 	}
-	if asOf == "" {
-		return o, nil
-	}
-	if d, err := time.ParseDuration(asOf); err == nil && d < 0 {
-		o.AsOf = time.Now().Add(d)
-		return o, nil
-	}
-	at, err := time.Parse(time.RFC3339Nano, asOf)
-	if err != nil {
-		return o, fmt.Errorf("%w: --as-of %q: write 2026-06-04T11:01:23Z, or -10m for ten minutes ago", app.ErrUsage, asOf)
-	}
-	o.AsOf = at
-	return o, nil
+	var err error
+	o.AsOf, err = moment("--as-of", asOf)
+	return o, err
 }
 
 // one runs one statement.

@@ -41,7 +41,8 @@ type RewindPlan struct {
 	Now      offset.Vector // V before it; nil where recovery stops
 	Stopped  string        // why recovery stops; empty when it does not
 	Epoch    int64         // of the commits to come
-	Rows     int64         // that the table holds now less those that it will hold; -1 when a summary lacks the totals
+	RowsNow  int64         // of the table; -1 when the summary lacks it
+	RowsThen int64
 	Record   ledger.Record // that Offsets was read from
 }
 
@@ -268,7 +269,8 @@ func (r *rewinder) plan(ctx context.Context, s *table.Snapshot) (RewindPlan, err
 	if err != nil {
 		return RewindPlan{}, err
 	}
-	p := RewindPlan{Snapshot: s.SnapshotID, At: time.UnixMilli(s.TimestampMs), Head: r.head.SnapshotID, Offsets: rec.Offsets.Clone(), Record: rec, Rows: -1}
+	p := RewindPlan{Snapshot: s.SnapshotID, At: time.UnixMilli(s.TimestampMs), Head: r.head.SnapshotID, Offsets: rec.Offsets.Clone(), Record: rec,
+		RowsNow: totalRecords(r.head), RowsThen: totalRecords(s)}
 	f := newFinder(r.wh, r.reader, r.line, r.pipeline)
 	pos, err := f.find(ctx)
 	switch {
@@ -283,17 +285,16 @@ func (r *rewinder) plan(ctx context.Context, s *table.Snapshot) (RewindPlan, err
 	if f.last != nil {
 		p.Epoch = max(p.Epoch, f.last.Epoch+1)
 	}
-	if now, then, ok := totalRecords(r.head, s); ok {
-		p.Rows = now - then
-	}
 	return p, nil
 }
 
-func totalRecords(now, then *table.Snapshot) (n, t int64, ok bool) {
-	if now.Summary == nil || then.Summary == nil {
-		return 0, 0, false
+func totalRecords(s *table.Snapshot) int64 {
+	if s.Summary == nil {
+		return -1
 	}
-	n, err1 := strconv.ParseInt(now.Summary.Properties["total-records"], 10, 64)
-	t, err2 := strconv.ParseInt(then.Summary.Properties["total-records"], 10, 64)
-	return n, t, err1 == nil && err2 == nil
+	n, err := strconv.ParseInt(s.Summary.Properties["total-records"], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
 }

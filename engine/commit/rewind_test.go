@@ -66,7 +66,7 @@ func TestRewindTargets(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		if p.Snapshot != c.snap || !p.Offsets.Equal(c.at) || p.Rows != c.rows || p.Epoch != 1 || !p.Now.Equal(offset.Vector{0: 20, 1: 12}) {
+		if p.Snapshot != c.snap || !p.Offsets.Equal(c.at) || p.RowsNow-p.RowsThen != c.rows || p.Epoch != 1 || !p.Now.Equal(offset.Vector{0: 20, 1: 12}) {
 			t.Errorf("%s: %+v", c.name, p)
 		}
 	}
