@@ -64,6 +64,39 @@ func TestExpiryKeepsTheWindowAndTheTags(t *testing.T) {
 	}
 }
 
+// TestRefsComeOfAge: a tag with a greatest age goes when its snapshot is older, and the snapshot with it; main and tags
+// without one stay.
+func TestRefsComeOfAge(t *testing.T) {
+	l := newLake(t)
+	first := l.append(3, "eu")
+	l.advance(time.Hour)
+	second := l.append(3, "eu")
+	for name, age := range map[string]time.Duration{"rewound-1": 30 * time.Minute, "rewound-2": 24 * time.Hour, "audit": 0} {
+		id := first
+		if name == "audit" {
+			id = second
+		}
+		_, err := l.cat.CommitTable(t.Context(), catalog.TableCommit{Identifier: tableID, Updates: table.Updates{snapshot.SetTag(name, id, age)}})
+		l.ok(err)
+	}
+	l.advance(time.Hour)
+	l.append(3, "eu")
+	c := l.compactor(Config{MinSnapshots: 1}, nil)
+	l.once(c)
+	meta := l.load()
+	if meta.SnapshotByName("rewound-1") != nil || meta.SnapshotByName("rewound-2") == nil || meta.SnapshotByName("audit") == nil {
+		t.Errorf("refs after an hour: %v", meta.Refs())
+	}
+	l.advance(23 * time.Hour)
+	l.append(3, "eu")
+	l.once(c)
+	meta = l.load()
+	if meta.SnapshotByName("rewound-2") != nil || meta.SnapshotByID(first) != nil || meta.SnapshotByID(second) == nil || meta.SnapshotByName(table.MainBranch) == nil {
+		t.Errorf("refs after a day: %v", meta.Refs())
+	}
+	l.sound()
+}
+
 // TestExpiryAsks for every ref: one that moved meanwhile makes it read the table again.
 func TestExpiryReadsAgainWhenARefMoved(t *testing.T) {
 	l := newLake(t)

@@ -140,7 +140,7 @@ func (w *world) run(line string) {
 	case "rollback":
 		w.log = append(w.log, LogEntry{w.num(a, "id", 0), at(w.num(a, "at", 0))})
 	case "ref":
-		w.refs = append(w.refs, Ref{a["name"], a["branch"] != "", w.num(a, "id", 0)})
+		w.refs = append(w.refs, Ref{Name: a["name"], Branch: a["branch"] != "", Snapshot: w.num(a, "id", 0)})
 	case "expire":
 		r := Retention{time.Duration(w.num(a, "window", 900)) * time.Second, int(w.num(a, "min", 1)), int(w.num(a, "max", 1000))}
 		fmt.Fprintln(&w.out, Expire(r, at(w.num(a, "now", 0)), w.snaps, w.refs, w.log))

@@ -18,6 +18,7 @@ type Ref struct {
 	Name     string
 	Branch   bool
 	Snapshot int64
+	MaxAge   time.Duration // of the snapshot that it names; 0: it stays for ever
 }
 
 // LogEntry says that main stood at a snapshot from a time on.
@@ -32,6 +33,23 @@ type Retention struct {
 	Window time.Duration
 	Min    int // at least 1
 	Max    int // greatest number that one plan expires; the oldest go first
+}
+
+// AgedRefs takes apart the refs whose snapshot is older than they may be. main never is.
+func AgedRefs(now time.Time, main string, snapshots []Snapshot, refs []Ref) (aged []string, rest []Ref) {
+	at := make(map[int64]time.Time, len(snapshots))
+	for _, s := range snapshots {
+		at[s.ID] = s.At
+	}
+	for _, ref := range refs {
+		if when, ok := at[ref.Snapshot]; ok && ref.MaxAge > 0 && ref.Name != main && now.Sub(when) > ref.MaxAge {
+			aged = append(aged, ref.Name)
+			continue
+		}
+		rest = append(rest, ref)
+	}
+	slices.Sort(aged)
+	return aged, rest
 }
 
 // Expire returns the snapshots that may go, oldest first. log is main's, oldest entry first.

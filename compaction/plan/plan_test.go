@@ -199,9 +199,9 @@ func TestExpireProperties(t *testing.T) {
 			head = id
 			log, heads[clock] = append(log, LogEntry{head, at(clock)}), head
 		}
-		refs := []Ref{{"main", true, head}}
+		refs := []Ref{{Name: "main", Branch: true, Snapshot: head}}
 		for i := range rapid.IntRange(0, 3).Draw(t, "refs") {
-			refs = append(refs, Ref{fmt.Sprint("r", i), rapid.Bool().Draw(t, "branch"), snaps[rapid.IntRange(0, len(snaps)-1).Draw(t, "of")].ID})
+			refs = append(refs, Ref{Name: fmt.Sprint("r", i), Branch: rapid.Bool().Draw(t, "branch"), Snapshot: snaps[rapid.IntRange(0, len(snaps)-1).Draw(t, "of")].ID})
 		}
 		now := clock + rapid.Int64Range(0, 1000).Draw(t, "after")
 		live := map[int64]Snapshot{}
