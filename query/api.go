@@ -81,7 +81,8 @@ type TableInfo struct {
 type Engine interface {
 	// Query runs one SELECT. params is one row of bound parameters in order, nil for none.
 	Query(ctx context.Context, sql string, params arrow.RecordBatch, o Options) (Result, error)
-	// Describe gives the schemas of the result and of the parameters without running the statement.
+	// Describe gives the schemas of the result and of the parameters without running the statement; result is nil where it
+	// depends on the types of the parameters that will be bound.
 	Describe(ctx context.Context, sql string, o Options) (result, params *arrow.Schema, err error)
 	Scan(ctx context.Context, r ScanRequest, o Options) (Result, error)
 	// Tables lists the tables, with their schemas when asked; names are exact, not patterns.

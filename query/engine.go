@@ -15,6 +15,7 @@ type SQLEngine interface {
 	// Inspect parses a statement without running it. ErrInvalidSQL, ErrNotSelect.
 	Inspect(ctx context.Context, sql string) (Inspection, error)
 	// Describe gives the schemas of the result and of the parameters; files and rows of the relations are not read.
+	// result is nil where it depends on the types of the parameters that will be bound.
 	Describe(ctx context.Context, st Statement) (result, params *arrow.Schema, err error)
 	// Run starts the statement. Relations and parameters must live until the stream is released.
 	Run(ctx context.Context, st Statement) (Stream, error)

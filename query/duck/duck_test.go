@@ -255,6 +255,44 @@ func TestParametersAndDescribe(t *testing.T) {
 	}
 }
 
+// TestTypesThatParametersDecide: where the result's type is that of what is bound, Describe leaves it open and Run knows.
+func TestTypesThatParametersDecide(t *testing.T) {
+	e := engine(t)
+	for _, c := range []struct{ sql, bound, is, row string }{
+		{"select ? as x", `[{"1":7}]`, "int64", "7"},
+		{"select ? as x", `[{"1":"seven"}]`, "utf8", "seven"},
+		{"select payload.amount + ? as x from analytics.events order by 1 limit 1", `[{"1":1000}]`, "float64", "1000.5"},
+		{"select coalesce(?, 'none') as x", `[{"1":null}]`, "utf8", "none"},
+	} {
+		st := query.Statement{SQL: c.sql, Relations: []query.Relation{relation(t)}}
+		res, params, err := e.Describe(t.Context(), st)
+		if err != nil || params.NumFields() != 1 || res != nil && res.Field(0).Type.Name() != c.is {
+			t.Errorf("%s: described as %v, %v, %v", c.sql, res, params, err)
+		}
+		dt := arrow.PrimitiveTypes.Int64
+		if strings.Contains(c.bound, `:"`) {
+			dt = arrow.BinaryTypes.String
+		}
+		st.Params, _, err = array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: dt, Nullable: true}}, nil), strings.NewReader(c.bound))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := e.Run(t.Context(), st)
+		if err != nil {
+			t.Errorf("%s: %v", c.sql, err)
+			continue
+		}
+		if got := s.Schema().Field(0); got.Type.Name() != c.is || got.Name != "x" {
+			t.Errorf("%s of %s: %v, want %s", c.sql, c.bound, got, c.is)
+		}
+		if !s.Next(t.Context()) || s.RecordBatch().Column(0).ValueStr(0) != c.row {
+			t.Errorf("%s of %s: %v, %v", c.sql, c.bound, s.RecordBatch(), s.Err())
+		}
+		s.Release()
+		st.Params.Release()
+	}
+}
+
 func TestCancelEndsAStatement(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

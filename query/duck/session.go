@@ -200,7 +200,6 @@ func (s *session) describe(ctx context.Context, sql string) (result, params *arr
 	if params, err = parameters(p); err != nil {
 		return nil, nil, err
 	}
-	result, types, err := columnsOf(p)
-	destroyTypes(types)
+	result, err = describedBy(p)
 	return result, params, err
 }

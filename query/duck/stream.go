@@ -41,9 +41,6 @@ func (r *stream) start(ctx context.Context, st query.Statement) error {
 		return err
 	}
 	r.p, r.prepared = p, true
-	if r.schema, r.types, err = columnsOf(p); err != nil {
-		return err
-	}
 	if err := bind(p, st.Params); err != nil {
 		return err
 	}
@@ -56,27 +53,46 @@ func (r *stream) start(ctx context.Context, st query.Statement) error {
 	if state == db.StateError {
 		return classify(db.ResultErrorType(&r.res), db.ResultError(&r.res))
 	}
-	return nil
+	// Only now is every type known: what a parameter leaves open DuckDB decides by the value that is bound.
+	r.schema, r.types, err = schemaOf(int(db.ColumnCount(&r.res)), func(i db.IdxT) (string, db.LogicalType) {
+		return db.ColumnName(&r.res, i), db.ColumnLogicalType(&r.res, i)
+	})
+	return err
 }
 
-// columnsOf gives the result's schema, and the types that the caller destroys, also after an error.
-func columnsOf(p db.PreparedStatement) (*arrow.Schema, []db.LogicalType, error) {
-	n := int(db.PreparedStatementColumnCount(p))
+// schemaOf gives the schema of n columns, and the types that the caller destroys.
+func schemaOf(n int, column func(db.IdxT) (string, db.LogicalType)) (*arrow.Schema, []db.LogicalType, error) {
 	fields, types := make([]arrow.Field, n), make([]db.LogicalType, n)
 	var first error
 	for i := range n {
-		types[i] = db.PreparedStatementColumnLogicalType(p, db.IdxT(i))
+		var name string
+		name, types[i] = column(db.IdxT(i))
 		dt, err := arrowType(types[i], 0)
 		if err != nil && first == nil {
-			first = fmt.Errorf("column %s: %w", db.PreparedStatementColumnName(p, db.IdxT(i)), err)
+			first = fmt.Errorf("column %s: %w", name, err)
 		}
-		fields[i] = arrow.Field{Name: db.PreparedStatementColumnName(p, db.IdxT(i)), Type: dt, Nullable: true}
+		fields[i] = arrow.Field{Name: name, Type: dt, Nullable: true}
 	}
 	if first != nil {
 		destroyTypes(types)
 		return nil, nil, first
 	}
 	return arrow.NewSchema(fields, nil), types, nil
+}
+
+// describedBy gives a prepared statement's schema: nil when the types depend on what is bound.
+func describedBy(p db.PreparedStatement) (*arrow.Schema, error) {
+	n, open := int(db.PreparedStatementColumnCount(p)), false
+	schema, types, err := schemaOf(n, func(i db.IdxT) (string, db.LogicalType) {
+		t := db.PreparedStatementColumnLogicalType(p, i)
+		open = open || db.GetTypeId(t) == db.TypeInvalid
+		return db.PreparedStatementColumnName(p, i), t
+	})
+	if open {
+		return nil, nil
+	}
+	destroyTypes(types)
+	return schema, err
 }
 
 func destroyTypes(types []db.LogicalType) {

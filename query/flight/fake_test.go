@@ -133,6 +133,9 @@ func (e *fakeEngine) Describe(_ context.Context, sql string, o query.Options) (r
 	if err := e.errs[sql]; err != nil {
 		return nil, nil, err
 	}
+	if sql == "select open ?" {
+		return nil, arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.BinaryTypes.String, Nullable: true}}, nil), nil
+	}
 	if strings.Contains(sql, "?") {
 		return numbersSchema, arrow.NewSchema([]arrow.Field{
 			{Name: "1", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "2", Type: arrow.BinaryTypes.String, Nullable: true},

@@ -128,6 +128,40 @@ func params(mem memory.Allocator, n []int64, s []string) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
+// TestSchemaThatParametersDecide is left out of what is said before the parameters are bound, and stands in the stream.
+func TestSchemaThatParametersDecide(t *testing.T) {
+	h := start(t, Config{}, &fakeEngine{rows: 10, batch: 4}, nil)
+	c := h.sqlClient()
+	ctx := context.Background()
+	st, err := c.Prepare(ctx, "select open ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.DatasetSchema() != nil || st.ParameterSchema().NumFields() != 1 {
+		t.Errorf("schemas %v and %v", st.DatasetSchema(), st.ParameterSchema())
+	}
+	if _, err := st.GetSchema(ctx); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "cast") {
+		t.Errorf("schema: %v", err)
+	}
+	if _, err := c.GetExecuteSchema(ctx, "select open ?"); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("schema: %v", err)
+	}
+	p := params(h.mem, []int64{7}, []string{"seven"})
+	st.SetParameters(p)
+	p.Release()
+	info, err := st.Execute(ctx)
+	if err != nil || len(info.Schema) != 0 {
+		t.Fatalf("schema of %d bytes, %v", len(info.GetSchema()), err)
+	}
+	info.Schema = flight.SerializeSchema(numbersSchema, h.mem) // for fetch, which compares
+	if _, rows := fetch(t, c, info, nil); len(rows) != 10 {
+		t.Errorf("%d rows", len(rows))
+	}
+	if err := st.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPreparedStatement(t *testing.T) {
 	h := start(t, Config{}, &fakeEngine{rows: 10, batch: 4}, nil)
 	c := h.sqlClient()

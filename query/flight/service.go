@@ -85,7 +85,7 @@ func (v *service) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor)
 		return nil, err
 	}
 	info := &flight.FlightInfo{
-		Schema: flight.SerializeSchema(schema, v.s.mem), FlightDescriptor: d, TotalRecords: -1, TotalBytes: -1,
+		Schema: v.s.schemaBytes(schema), FlightDescriptor: d, TotalRecords: -1, TotalBytes: -1,
 		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}}},
 	}
 	if pins != nil {
@@ -109,7 +109,7 @@ func (v *service) GetSchema(ctx context.Context, d *flight.FlightDescriptor) (*f
 	if err != nil {
 		return nil, err
 	}
-	return &flight.SchemaResult{Schema: flight.SerializeSchema(schema, v.s.mem)}, nil
+	return v.s.schemaResult(schema)
 }
 
 // describe finds the schema of a command and folds the headers of the call into it, for they must hold when its

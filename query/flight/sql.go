@@ -81,7 +81,22 @@ func (v *sqlService) GetSchemaStatement(ctx context.Context, q flightsql.Stateme
 	if err != nil {
 		return nil, err
 	}
-	return &flight.SchemaResult{Schema: flight.SerializeSchema(schema, v.s.mem)}, nil
+	return v.s.schemaResult(schema)
+}
+
+// schemaBytes serialises a schema; one that is not known yet is left out, and clients take that of the stream.
+func (s *Server) schemaBytes(schema *arrow.Schema) []byte {
+	if schema == nil {
+		return nil
+	}
+	return flight.SerializeSchema(schema, s.mem)
+}
+
+func (s *Server) schemaResult(schema *arrow.Schema) (*flight.SchemaResult, error) {
+	if schema == nil {
+		return nil, fmt.Errorf("%w: the types of this statement's result depend on the parameters that are bound: cast them, as in ?::BIGINT, or read the schema from the stream", query.ErrInvalidSQL)
+	}
+	return &flight.SchemaResult{Schema: s.schemaBytes(schema)}, nil
 }
 
 // flightInfo is one endpoint whose ticket is the statement.
@@ -96,7 +111,7 @@ func (v *sqlService) flightInfo(d *flight.FlightDescriptor, schema *arrow.Schema
 		return nil, err
 	}
 	return &flight.FlightInfo{
-		Schema: flight.SerializeSchema(schema, v.s.mem), FlightDescriptor: d, TotalRecords: -1, TotalBytes: -1,
+		Schema: v.s.schemaBytes(schema), FlightDescriptor: d, TotalRecords: -1, TotalBytes: -1,
 		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}, ExpirationTime: timestamppb.New(expires)}},
 	}, nil
 }
@@ -168,7 +183,7 @@ func (v *sqlService) GetSchemaPreparedStatement(_ context.Context, c flightsql.P
 	if err != nil {
 		return nil, err
 	}
-	return &flight.SchemaResult{Schema: flight.SerializeSchema(p.result, v.s.mem)}, nil
+	return v.s.schemaResult(p.result)
 }
 
 // DoPutPreparedStatementQuery binds parameters. The messages have passed ipccheck.
