@@ -14,6 +14,7 @@ import (
 var (
 	ErrNoSuchTable     = errors.New("table does not exist")
 	ErrNoSuchNamespace = errors.New("namespace does not exist")
+	ErrNoSuchView      = errors.New("view does not exist")
 	ErrExists          = errors.New("already exists")
 	ErrNotEmpty        = errors.New("namespace is not empty")
 	// ErrConflict: a requirement did not hold (HTTP 409 CommitFailedException). Nothing was changed.

@@ -54,6 +54,7 @@ func answerError(o op, res *http.Response, raw []byte) error {
 // byType are the exceptions that mean the same whatever the request was.
 var byType = map[string]error{
 	wire.TypeNoSuchTable:     catalog.ErrNoSuchTable,
+	wire.TypeNoSuchView:      catalog.ErrNoSuchView,
 	wire.TypeNoSuchNamespace: catalog.ErrNoSuchNamespace,
 	wire.TypeNoHistory:       catalog.ErrNoHistory,
 	wire.TypeAlreadyExists:   catalog.ErrExists,

@@ -44,8 +44,8 @@ type updateView struct {
 	} `json:"partition-statistics"`
 }
 
-// view reads an update by its JSON form: iceberg-go keeps the types to itself.
-func view(u table.Update) (v updateView, err error) {
+// readUpdate reads an update by its JSON form: iceberg-go keeps the types to itself.
+func readUpdate(u table.Update) (v updateView, err error) {
 	raw, err := json.Marshal(u)
 	if err == nil {
 		err = json.Unmarshal(raw, &v)
@@ -79,7 +79,7 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 			t.refsOnly = false
 			continue
 		}
-		v, err := view(u)
+		v, err := readUpdate(u)
 		if err != nil {
 			return t, err
 		}
@@ -224,9 +224,11 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 		next.stats = len(ids) > 0
 	}
 	if t.location {
-		if err := s.checkMetadataLocations(ctx, after, base.head.ID); err != nil {
+		root, err := s.checkMetadataLocations(ctx, after, base.head.ID)
+		if err != nil {
 			return change, nil, err
 		}
+		change.Location, next.head.Location = root, root
 	}
 	if next.loose = base.loose + len(t.added); next.loose > pruneAbove {
 		next.meta, err = prune(next)
@@ -241,7 +243,7 @@ func absentRef(u table.Update, refs map[string]bool) bool {
 	if a := u.Action(); a != table.UpdateRemoveSnapshotRef && a != table.UpdateSetSnapshotRef {
 		return false
 	}
-	v, err := view(u)
+	v, err := readUpdate(u)
 	if err != nil {
 		return false // Apply will say why
 	}

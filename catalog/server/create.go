@@ -82,21 +82,22 @@ func creates(reqs table.Requirements) bool {
 	return false
 }
 
-// tableRoot chooses the location of a new table: never by its name, so that a rename moves nothing and a
-// table made again under an old name shares no file with the old one.
-func (s *Service) tableRoot(asked string, id uuid.UUID) (string, error) {
+// rootOf chooses the location of a new table or view: never by its name, so that a rename moves nothing and one
+// that is made again under an old name shares no file with the old one. A location that is asked for is kept as
+// it is written, "file:/x" as well as "file:///x": clients compare it with what they asked for.
+func (s *Service) rootOf(asked string, id uuid.UUID) (string, error) {
 	if asked == "" {
 		return s.wh.URI + "/" + id.String(), nil
 	}
-	return cleanLocation(s.wh.URI, asked)
+	return strings.TrimRight(asked, "/"), s.checkLocation(asked)
 }
 
-// checkMetadataLocations checks every place that metadata names against the warehouse and the other tables.
-// tableID is 0 for a table that does not exist yet.
-func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, tableID int64) error {
-	root, err := cleanLocation(s.wh.URI, m.Location())
+// checkMetadataLocations checks every place that metadata names against the warehouse and the other tables, and
+// returns the table's location in its clean form. tableID is 0 for a table that does not exist yet.
+func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, tableID int64) (root string, err error) {
+	root, err = cleanLocation(s.wh.URI, m.Location())
 	if err != nil {
-		return err
+		return "", err
 	}
 	places := []string{root}
 	for _, key := range []string{propDataPath, propMetadataPath, "write.object-storage.path", "write.folder-storage.path"} {
@@ -106,7 +107,7 @@ func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, 
 		}
 		p, err := cleanLocation(s.wh.URI, v)
 		if err != nil {
-			return fmt.Errorf("property %s: %w", key, err)
+			return "", fmt.Errorf("property %s: %w", key, err)
 		}
 		if !within(p, root) {
 			places = append(places, p)
@@ -115,13 +116,13 @@ func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, 
 	for _, p := range places {
 		owner, err := s.store.LocationOwner(ctx, p, tableID)
 		if err == nil {
-			return fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, p, owner)
+			return "", fmt.Errorf("%w: location %s overlaps that of %s", catalog.ErrInvalid, p, owner)
 		}
 		if !errors.Is(err, catalog.ErrNoSuchTable) {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return root, nil
 }
 
 // newMetadata makes the first metadata of a table. A panic of the library is a bad request.
@@ -135,7 +136,7 @@ func (s *Service) newMetadata(req catalog.CreateTable) (m table.Metadata, err er
 		return nil, fmt.Errorf("%w: the schema is missing", catalog.ErrInvalid)
 	}
 	id := uuid.New()
-	root, err := s.tableRoot(req.Location, id)
+	root, err := s.rootOf(req.Location, id)
 	if err != nil {
 		return nil, err
 	}
@@ -154,39 +155,24 @@ func (s *Service) newMetadata(req catalog.CreateTable) (m table.Metadata, err er
 	return m, nil
 }
 
-// absent gives ErrExists when there is a table of this name, before anything costly is done for a new one.
-func (s *Service) absent(ctx context.Context, id catalog.Identifier) error {
-	_, err := s.store.Head(ctx, id)
-	if err == nil {
-		return fmt.Errorf("%w: table %s", catalog.ErrExists, id)
-	}
-	if errors.Is(err, catalog.ErrNoSuchTable) {
-		return nil
-	}
-	return err
-}
-
-// stage prepares a table that a later commit with assert-create makes.
-func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (table.Metadata, error) {
+// stage prepares a table that a later commit with assert-create makes, and returns its clean location with it.
+func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (m table.Metadata, root string, err error) {
 	if err := checkTableName(id); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if _, err := s.store.LoadNamespace(ctx, id.Namespace()); err != nil {
-		return nil, err
+	if err := s.store.Free(ctx, id, "table"); err != nil {
+		return nil, "", err
 	}
-	if err := s.absent(ctx, id); err != nil {
-		return nil, err
+	if m, err = s.newMetadata(req); err != nil {
+		return nil, "", err
 	}
-	m, err := s.newMetadata(req)
-	if err != nil {
-		return nil, err
-	}
-	return m, s.checkMetadataLocations(ctx, m, 0)
+	root, err = s.checkMetadataLocations(ctx, m, 0)
+	return m, root, err
 }
 
 // StageTable returns the metadata that CreateTable would make, and writes nothing.
 func (s *Service) StageTable(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (table.Metadata, error) {
-	m, err := s.stage(ctx, id, req)
+	m, _, err := s.stage(ctx, id, req)
 	if err != nil {
 		return nil, fmt.Errorf("stage table %s: %w", id, err)
 	}
@@ -203,11 +189,11 @@ func (s *Service) CreateTable(ctx context.Context, id catalog.Identifier, req ca
 }
 
 func (s *Service) create(ctx context.Context, id catalog.Identifier, req catalog.CreateTable) (*lean, error) {
-	m, err := s.stage(ctx, id, req)
+	m, root, err := s.stage(ctx, id, req)
 	if err != nil {
 		return nil, err
 	}
-	change, l, err := newTable(id, m)
+	change, l, err := newTable(id, m, root)
 	if err != nil {
 		return nil, err
 	}
@@ -225,13 +211,13 @@ func (s *Service) insert(ctx context.Context, change sqlstore.Change, l *lean) (
 	return l, nil
 }
 
-// newTable gives the rows of a table that does not exist yet.
-func newTable(id catalog.Identifier, m table.Metadata) (sqlstore.Change, *lean, error) {
+// newTable gives the rows of a table that does not exist yet. root is its clean location.
+func newTable(id catalog.Identifier, m table.Metadata, root string) (sqlstore.Change, *lean, error) {
 	skeleton, err := skeletonOf(m)
 	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}
-	c := sqlstore.Change{Head: headOf(sqlstore.Head{}, m), Name: id, Skeleton: skeleton}
+	c := sqlstore.Change{Head: headOf(sqlstore.Head{Location: root}, m), Name: id, Skeleton: skeleton}
 	for _, sn := range m.Snapshots() {
 		r, err := snapshotRow(&sn)
 		if err != nil {
@@ -278,10 +264,11 @@ func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlst
 	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}
-	if err := s.checkMetadataLocations(ctx, m, 0); err != nil {
+	root, err := s.checkMetadataLocations(ctx, m, 0)
+	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}
-	change, l, err := newTable(c.Identifier, m)
+	change, l, err := newTable(c.Identifier, m, root)
 	change.Log = lastLog(m)
 	return change, l, err
 }
@@ -316,14 +303,14 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err := checkTableName(id); err != nil {
 		return nil, err
 	}
-	if err := s.absent(ctx, id); err != nil {
+	if err := s.store.Free(ctx, id, "table"); err != nil {
 		return nil, err
 	}
-	loc, err := cleanLocation(s.wh.URI, metadataLocation)
+	loc := strings.TrimRight(metadataLocation, "/")
+	key, err := s.key(loc)
 	if err != nil {
 		return nil, err
 	}
-	key := keyOf(s.wh.URI, loc)
 	info, err := s.wh.Stat(ctx, key)
 	if err != nil {
 		return nil, storageError("metadata file "+loc, err)
@@ -339,7 +326,8 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, fmt.Errorf("metadata file %s: %w", loc, err)
 	}
-	if err := s.checkMetadataLocations(ctx, m, 0); err != nil {
+	root, err := s.checkMetadataLocations(ctx, m, 0)
+	if err != nil {
 		return nil, err
 	}
 	for _, sn := range m.Snapshots() {
@@ -350,7 +338,7 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 			return nil, fmt.Errorf("snapshot %d: manifest list: %w", sn.SnapshotID, err)
 		}
 	}
-	change, l, err := newTable(id, m)
+	change, l, err := newTable(id, m, root)
 	if err != nil {
 		return nil, err
 	}
@@ -364,11 +352,10 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	return s.insert(ctx, change, l)
 }
 
-// metadataDir is the location where a table's metadata files go.
-func (s *Service) metadataDir(m table.Metadata) (string, error) {
-	if p := m.Properties()[propMetadataPath]; p != "" {
-		return cleanLocation(s.wh.URI, p)
+// metadataDir is the location where the metadata files of a table or view go, as its writers write it.
+func metadataDir(location string, props iceberg.Properties) string {
+	if p := props[propMetadataPath]; p != "" {
+		return strings.TrimRight(p, "/")
 	}
-	root, err := cleanLocation(s.wh.URI, m.Location())
-	return root + "/metadata", err
+	return strings.TrimRight(location, "/") + "/metadata"
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -12,6 +13,9 @@ import (
 
 // errUnprocessable: the request contradicts itself (422).
 var errUnprocessable = errors.New("request contradicts itself")
+
+// errArgument: what a view is made of contradicts the view spec (400, with the name that the reference gives it).
+var errArgument = fmt.Errorf("%w: view", catalog.ErrInvalid)
 
 // errNoEndpoint: nothing is served under this method and path (404).
 var errNoEndpoint = errors.New("no such endpoint")
@@ -31,6 +35,8 @@ func status(err error) (int, string) {
 		return http.StatusConflict, wire.TypeCommitFailed
 	case errors.Is(err, catalog.ErrNoSuchTable):
 		return http.StatusNotFound, wire.TypeNoSuchTable
+	case errors.Is(err, catalog.ErrNoSuchView):
+		return http.StatusNotFound, wire.TypeNoSuchView
 	case errors.Is(err, catalog.ErrNoSuchNamespace):
 		return http.StatusNotFound, wire.TypeNoSuchNamespace
 	case errors.Is(err, catalog.ErrNoHistory):
@@ -43,6 +49,8 @@ func status(err error) (int, string) {
 		return http.StatusRequestEntityTooLarge, wire.TypeBadRequest
 	case errors.Is(err, errUnprocessable):
 		return http.StatusUnprocessableEntity, wire.TypeUnprocessable
+	case errors.Is(err, errArgument):
+		return http.StatusBadRequest, wire.TypeIllegalArgument
 	case errors.Is(err, catalog.ErrInvalid):
 		return http.StatusBadRequest, wire.TypeBadRequest
 	case errors.Is(err, errToken):
@@ -79,13 +87,34 @@ func message(err error) string {
 		return from(catalog.ErrNoSuchTable.Error()+": ", "Table does not exist: ")
 	case wire.TypeNoSuchNamespace:
 		return from(catalog.ErrNoSuchNamespace.Error()+": ", "Namespace does not exist: ")
+	case wire.TypeNoSuchView:
+		return from(catalog.ErrNoSuchView.Error()+": ", "View does not exist: ")
 	case wire.TypeAlreadyExists:
-		if t := from(catalog.ErrExists.Error()+": table ", "Table already exists: "); t != s {
-			return t
-		}
-		return from(catalog.ErrExists.Error()+": namespace ", "Namespace already exists: ")
+		return existsMessage(s)
 	case wire.TypeCommitFailed:
 		return inIceberg.Replace(from(catalog.ErrConflict.Error()+": ", ""))
+	}
+	return s
+}
+
+// existsMessage gives what is in the way the reference's words: tables, views and namespaces, and a rename onto them.
+func existsMessage(s string) string {
+	_, what, ok := strings.Cut(s, catalog.ErrExists.Error()+": ")
+	if !ok {
+		return s
+	}
+	for _, kind := range []string{"table", "view", "namespace"} {
+		title := strings.ToUpper(kind[:1]) + kind[1:]
+		if name, ok := strings.CutPrefix(what, kind+" "); ok {
+			return title + " already exists: " + name
+		}
+		if name, ok := strings.CutPrefix(what, "a "+kind+" of the name "); ok {
+			return title + " with same name already exists: " + name
+		}
+		rename, isRename := strings.CutPrefix(what, "cannot rename ")
+		if names, ok := strings.CutSuffix(rename, ", which is a "+kind); isRename && ok {
+			return "Cannot rename " + names + ". " + title + " already exists"
+		}
 	}
 	return s
 }

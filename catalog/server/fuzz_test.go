@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/firnlake/firn/catalog"
@@ -39,6 +40,14 @@ func FuzzREST(f *testing.F) {
 	} {
 		add(1, "/v1/namespaces/ns/tables/t", `{"requirements":[{"type":"assert-ref-snapshot-id","ref":"main","snapshot-id":1}],"updates":[`+u+`]}`)
 	}
+	add(1, "/v1/namespaces/ns/views", viewJSON("w", `,"location":"s3://lake/warehouse/x"`))
+	add(1, "/v1/views/rename", `{"source":{"namespace":["ns"],"name":"v"},"destination":{"namespace":["ns"],"name":"u"}}`)
+	add(2, "/v1/namespaces/ns/views/v", "")
+	for _, u := range []string{`{"action":"add-view-version","view-version":` + versionJSON(1, -1, "spark", "select 2") + `},{"action":"set-current-view-version","view-version-id":-1}`,
+		`{"action":"add-schema","schema":` + schemaJSON + `}`, `{"action":"set-location","location":"s3://lake/warehouse/y"}`,
+		`{"action":"set-properties","updates":{"version.history.num-entries":"1"}},{"action":"remove-properties","removals":["a"]}`} {
+		add(1, "/v1/namespaces/ns/views/v", `{"requirements":[],"updates":[`+u+`]}`)
+	}
 	add(1, "/v1/transactions/commit", `{"table-changes":[{"identifier":{"namespace":["ns"],"name":"t"},"requirements":[{"type":"assert-create"}],"updates":[]}]}`)
 	add(2, "/v1/namespaces/ns/tables/t", "")
 	add(3, "/v1/namespaces/ns/tables/t?purgeRequested=true", "")
@@ -68,6 +77,11 @@ func FuzzREST(f *testing.F) {
 		if _, err := s.Service().CommitTable(t.Context(), catalogtest.Append(tab, 1, nil)); err != nil {
 			t.Fatal(err)
 		}
+		v := httptest.NewRecorder()
+		s.Handler().ServeHTTP(v, httptest.NewRequestWithContext(t.Context(), "POST", "/v1/namespaces/ns/views", strings.NewReader(viewJSON("v", ""))))
+		if v.Code != 200 {
+			t.Fatalf("HTTP %d: %s", v.Code, v.Body)
+		}
 		r := httptest.NewRequestWithContext(t.Context(), []string{"GET", "POST", "HEAD", "DELETE"}[method%4], "http://catalog/", bytes.NewReader(body))
 		r.URL = u
 		if lean {
@@ -80,6 +94,12 @@ func FuzzREST(f *testing.F) {
 		}
 		if r.Method != http.MethodHead && w.Code != 204 && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s %s: HTTP %d, not JSON: %q", r.Method, path, w.Code, w.Body)
+		}
+		if w := httptest.NewRecorder(); r.Method == http.MethodPost && strings.Contains(path, "/views/") {
+			s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+			if w.Code >= 500 {
+				t.Errorf("after %s %s %s: HTTP %d: %s", r.Method, path, body, w.Code, w.Body)
+			}
 		}
 		tables, err := s.Service().ListTables(t.Context(), id[:1])
 		if err != nil {

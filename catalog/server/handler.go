@@ -26,7 +26,7 @@ type handler struct {
 type request struct {
 	*http.Request
 	ns    catalog.Identifier
-	table string
+	table string // or the view
 	out   http.ResponseWriter
 }
 
@@ -42,7 +42,7 @@ type reply struct {
 	body   any
 }
 
-// endpoint is one row of the protocol. In path, "{ns}" and "{t}" stand for a name.
+// endpoint is one row of the protocol. In path, "{ns}", "{t}" and "{v}" stand for a name.
 type endpoint struct {
 	name, method, path string
 	listed             bool // named in the answer to /v1/config
@@ -67,6 +67,13 @@ var endpoints = []endpoint{
 	{"drop_table", "DELETE", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).dropTable},
 	{"report_metrics", "POST", "/v1/namespaces/{ns}/tables/{t}/metrics", true, (*handler).reportMetrics},
 	{"rename_table", "POST", "/v1/tables/rename", true, (*handler).renameTable},
+	{"list_views", "GET", "/v1/namespaces/{ns}/views", true, (*handler).listViews},
+	{"create_view", "POST", "/v1/namespaces/{ns}/views", true, (*handler).createView},
+	{"load_view", "GET", "/v1/namespaces/{ns}/views/{v}", true, (*handler).loadView},
+	{"view_exists", "HEAD", "/v1/namespaces/{ns}/views/{v}", true, (*handler).viewExists},
+	{"replace_view", "POST", "/v1/namespaces/{ns}/views/{v}", true, (*handler).replaceView},
+	{"drop_view", "DELETE", "/v1/namespaces/{ns}/views/{v}", true, (*handler).dropView},
+	{"rename_view", "POST", "/v1/views/rename", true, (*handler).renameView},
 	{"commit_transaction", "POST", "/v1/transactions/commit", true, (*handler).commitTransaction},
 	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).history},
 }
@@ -74,7 +81,7 @@ var endpoints = []endpoint{
 // NewHandler serves s. Requests that a browser sends from another origin are refused.
 func NewHandler(s *Service) http.Handler {
 	h := &handler{s: s}
-	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}")
+	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}")
 	for _, e := range endpoints {
 		if e.listed {
 			h.listed = append(h.listed, e.method+" "+path.Replace(e.path))
@@ -133,7 +140,7 @@ func match(r *request) (endpoint, error) {
 			switch p {
 			case "{ns}":
 				ns = segments[i]
-			case "{t}":
+			case "{t}", "{v}":
 				table = segments[i]
 			default:
 				ok = ok && p == segments[i]

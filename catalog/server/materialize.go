@@ -171,17 +171,26 @@ func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []b
 	if err != nil {
 		return "", err
 	}
-	dir, err := s.metadataDir(l.meta)
+	loc, err := s.putMetadata(ctx, metadataDir(l.meta.Location(), l.meta.Properties()), st.Version, doc)
 	if err != nil {
 		return "", err
 	}
-	loc := fmt.Sprintf("%s/%05d-%s.metadata.json", dir, st.Version, uuid.New())
-	if _, err := s.wh.Put(ctx, keyOf(s.wh.URI, loc), bytes.NewReader(doc), objstore.IfAbsent); err != nil {
+	return s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+}
+
+// putMetadata writes a metadata file under a new name in dir and returns where it is.
+func (s *Service) putMetadata(ctx context.Context, dir string, version int64, doc []byte) (string, error) {
+	loc := fmt.Sprintf("%s/%05d-%s.metadata.json", dir, version, uuid.New())
+	key, err := s.key(loc)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.wh.Put(ctx, key, bytes.NewReader(doc), objstore.IfAbsent); err != nil {
 		return "", storageError("write metadata file "+loc, err)
 	}
 	s.m.materialized.Inc()
 	s.m.materializedSize.Add(float64(len(doc)))
-	return s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+	return loc, nil
 }
 
 // storageError gives an object store's error its place among the catalog's: storage that fails is

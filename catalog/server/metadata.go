@@ -224,10 +224,10 @@ func currentID(m table.Metadata) *int64 {
 	return nil
 }
 
-// headOf takes from metadata what the table's row holds.
+// headOf takes from metadata what the table's row holds. The row's location is the clean one, which is the caller's
+// to set.
 func headOf(h sqlstore.Head, m table.Metadata) sqlstore.Head {
 	h.UUID = m.TableUUID().String()
-	h.Location = m.Location()
 	h.FormatVersion = m.Version()
 	h.LastUpdatedMS = m.LastUpdatedMillis()
 	h.LastSequenceNumber = m.LastSequenceNumber()

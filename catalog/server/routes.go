@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -105,11 +106,16 @@ func (h *handler) updateNamespace(r *request) (reply, error) {
 }
 
 func (h *handler) listTables(r *request) (reply, error) {
+	return h.list(r, h.s.listTables)
+}
+
+// list answers with a page of the tables or the views of a namespace.
+func (h *handler) list(r *request, of func(context.Context, catalog.Identifier, sqlstore.Page) ([]catalog.Identifier, bool, error)) (reply, error) {
 	page, err := h.page(r)
 	if err != nil {
 		return reply{}, err
 	}
-	ids, more, err := h.s.listTables(r.Context(), r.ns, page)
+	ids, more, err := of(r.Context(), r.ns, page)
 	if err != nil {
 		return reply{}, err
 	}

@@ -310,3 +310,9 @@ func (s *Service) checkLocation(loc string) error {
 	_, err := cleanLocation(s.wh.URI, loc)
 	return err
 }
+
+// key is the object key of a location in the warehouse, in whatever form it is written.
+func (s *Service) key(loc string) (string, error) {
+	clean, err := cleanLocation(s.wh.URI, loc)
+	return keyOf(s.wh.URI, clean), err
+}

@@ -125,19 +125,12 @@ func (t *tx) applyHead(c *Change, h *Head) error {
 }
 
 func (t *tx) insertHead(c *Change, h *Head) error {
-	ns, err := t.namespaceID(c.Name.Namespace())
+	ns, err := t.namespaceOf(c.Name)
 	if err != nil {
 		return err
 	}
-	if ns == 0 {
-		return fmt.Errorf("%w: the empty namespace", catalog.ErrNoSuchNamespace)
-	}
-	var taken int
-	if err := t.row("SELECT count(*) FROM tables WHERE namespace_id = ? AND name = ?", []any{ns, c.Name.Name()}, &taken); err != nil {
+	if err := t.free(ns, c.Name, "table"); err != nil {
 		return err
-	}
-	if taken > 0 {
-		return fmt.Errorf("%w: table %s", catalog.ErrExists, c.Name)
 	}
 	if err := t.freeLocation(h.Location, 0); err != nil {
 		return err
@@ -179,7 +172,7 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 func (t *tx) freeLocation(loc string, except int64) error {
 	owner, err := t.locationOwner(loc, except)
 	if err == nil {
-		return fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, loc, owner)
+		return fmt.Errorf("%w: location %s overlaps that of %s", catalog.ErrInvalid, loc, owner)
 	}
 	if errors.Is(err, catalog.ErrNoSuchTable) {
 		return nil

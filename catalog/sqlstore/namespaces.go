@@ -179,7 +179,8 @@ func (s *Store) DropNamespace(ctx context.Context, ns catalog.Identifier) error 
 		}
 		var n int
 		if err := t.row(`SELECT (SELECT count(*) FROM (SELECT 1 FROM tables WHERE namespace_id = ? LIMIT 1))
-			+ (SELECT count(*) FROM (SELECT 1 FROM namespaces WHERE parent_id = ? LIMIT 1))`, []any{id, id}, &n); err != nil {
+			+ (SELECT count(*) FROM (SELECT 1 FROM views WHERE namespace_id = ? LIMIT 1))
+			+ (SELECT count(*) FROM (SELECT 1 FROM namespaces WHERE parent_id = ? LIMIT 1))`, []any{id, id, id}, &n); err != nil {
 			return err
 		}
 		if n > 0 {

@@ -214,18 +214,45 @@ func (s *Store) SnapshotsByID(ctx context.Context, tableID int64, ids []int64) (
 	return out, err
 }
 
-// LocationOwner returns the table whose location is loc, lies within it or contains it; ErrNoSuchTable when
-// there is none. Locations are compared component by component; loc has no trailing slash. except is a
-// table that is not looked at; 0 for none.
-func (s *Store) LocationOwner(ctx context.Context, loc string, except int64) (uuid string, err error) {
+// LocationOwner returns the table whose location is loc, lies within it or contains it, or the view whose
+// metadata files do; ErrNoSuchTable when there is none. Locations are compared component by component; loc
+// is clean. except is a table that is not looked at; 0 for none.
+func (s *Store) LocationOwner(ctx context.Context, loc string, except int64) (owner string, err error) {
 	err = s.read(ctx, "location "+loc, func(t *tx) error {
-		uuid, err = t.locationOwner(loc, except)
+		owner, err = t.locationOwner(loc, except)
+		return err
+	})
+	return owner, err
+}
+
+func (t *tx) locationOwner(loc string, except int64) (string, error) {
+	uuid, err := t.tableAt(loc, except)
+	if err == nil {
+		return "table " + uuid, nil
+	}
+	if !errors.Is(err, catalog.ErrNoSuchTable) {
+		return "", err
+	}
+	err = t.at("SELECT uuid FROM views WHERE ", "metadata_dir", nil, loc, &uuid)
+	return "view " + uuid, err
+}
+
+// TableAt is LocationOwner among the tables alone.
+func (s *Store) TableAt(ctx context.Context, loc string) (uuid string, err error) {
+	err = s.read(ctx, "location "+loc, func(t *tx) error {
+		uuid, err = t.tableAt(loc, 0)
 		return err
 	})
 	return uuid, err
 }
 
-func (t *tx) locationOwner(loc string, except int64) (uuid string, err error) {
+func (t *tx) tableAt(loc string, except int64) (uuid string, err error) {
+	err = t.at("SELECT uuid FROM tables WHERE id <> ? AND ", "location", []any{except}, loc, &uuid)
+	return uuid, err
+}
+
+// at finds a row whose column is loc, above it or below it.
+func (t *tx) at(query, column string, args []any, loc string, uuid *string) error {
 	above := []string{}
 	for p := loc; p != ""; {
 		above = append(above, p)
@@ -233,15 +260,15 @@ func (t *tx) locationOwner(loc string, except int64) (uuid string, err error) {
 	}
 	list, err := json.Marshal(above)
 	if err != nil {
-		return "", err
+		return err
 	}
 	// '0' follows '/' in byte order, so the range is exactly what begins with loc and a slash.
-	err = t.row(`SELECT uuid FROM tables WHERE id <> ? AND (location IN (SELECT value FROM json_each(?))
-		OR location >= ? AND location < ?) LIMIT 1`, []any{except, string(list), loc + "/", loc + "0"}, &uuid)
+	err = t.row(query+"("+column+" IN (SELECT value FROM json_each(?)) OR "+column+" >= ? AND "+column+" < ?) LIMIT 1",
+		append(args, string(list), loc+"/", loc+"0"), uuid)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("%w: none at %s", catalog.ErrNoSuchTable, loc)
+		return fmt.Errorf("%w: none at %s", catalog.ErrNoSuchTable, loc)
 	}
-	return uuid, err
+	return err
 }
 
 // Rename moves a table to another name. A commit that was prepared under the old name fails with ErrStale.
@@ -251,17 +278,14 @@ func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
 		if err != nil {
 			return err
 		}
-		ns, err := t.namespaceID(to.Namespace())
+		ns, err := t.namespaceOf(to)
 		if err != nil {
 			return err
 		}
-		if ns == 0 {
-			return fmt.Errorf("%w: the empty namespace", catalog.ErrNoSuchNamespace)
+		if err := t.freeTarget(ns, from, to); err != nil {
+			return err
 		}
 		_, err = t.exec("UPDATE tables SET namespace_id = ?, name = ? WHERE id = ?", ns, to.Name(), h.ID)
-		if isUnique(err) {
-			return fmt.Errorf("%w: table %s", catalog.ErrExists, to)
-		}
 		return err
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/view"
 
 	"github.com/firnlake/firn/catalog"
 )
@@ -25,12 +26,14 @@ const Separator = "\x1f"
 // Iceberg's exception names, which travel as the error's type.
 const (
 	TypeNoSuchTable     = "NoSuchTableException"
+	TypeNoSuchView      = "NoSuchViewException"
 	TypeNoSuchNamespace = "NoSuchNamespaceException"
 	TypeAlreadyExists   = "AlreadyExistsException"
 	TypeNotEmpty        = "NamespaceNotEmptyException"
 	TypeCommitFailed    = "CommitFailedException"
 	TypeCommitUnknown   = "CommitStateUnknownException"
 	TypeBadRequest      = "BadRequestException"
+	TypeIllegalArgument = "IllegalArgumentException"
 	TypeUnprocessable   = "UnprocessableEntityException"
 	TypeUnsupported     = "UnsupportedOperationException"
 	TypeNotAuthorized   = "NotAuthorizedException"
@@ -130,6 +133,22 @@ type CommitTable struct {
 	Updates      table.Updates      `json:"updates"`
 }
 
+// CreateView creates a view.
+type CreateView struct {
+	Name       string            `json:"name"`
+	Location   string            `json:"location,omitempty"`
+	Schema     *iceberg.Schema   `json:"schema"`
+	Version    *view.Version     `json:"view-version"`
+	Properties map[string]string `json:"properties"`
+}
+
+// CommitView is a view's commit.
+type CommitView struct {
+	Identifier   *TableIdentifier  `json:"identifier,omitempty"`
+	Requirements view.Requirements `json:"requirements"`
+	Updates      view.Updates      `json:"updates"`
+}
+
 // CommitTransaction is several tables' commit.
 type CommitTransaction struct {
 	Changes []CommitTable `json:"table-changes"`
@@ -141,7 +160,7 @@ type Rename struct {
 	Destination TableIdentifier `json:"destination"`
 }
 
-// LoadTable is the answer that carries a table; Config is absent from a commit's.
+// LoadTable is the answer that carries a table or a view; Config is absent from a commit's.
 type LoadTable struct {
 	MetadataLocation *string           `json:"metadata-location,omitempty"`
 	Metadata         json.RawMessage   `json:"metadata"`

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Apache Iceberg's REST compatibility kit 1.10, against a REST catalog that runs: table and view tests, 148 in all.
+#   rck.sh prepare              fetch the jars (Maven Central, versions in rck-pom.xml)
+#   rck.sh run URI [REPORT]     run it; details of what did not pass go to REPORT, the totals to standard output
+#   rck.sh firn FIRN [REPORT]   the same against the program FIRN, as "firn catalog" on SQLite and local disk
+# It fails when a test fails, or when fewer pass than Iceberg's own reference server passes. The kit drops the namespaces
+# "ns" and "newdb" with all that is in them: give it a catalog of its own. RCK_OPTS holds more -D options of the kit.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+version=1.10.0
+lib=$tools/rck-$version
+least=139 # what the reference server passes of the 148
+
+fetch() {
+  mvn -q -B -f "$here/rck-pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$1"
+}
+
+prepare() {
+  need java openjdk-17-jre-headless
+  [ -e "$lib" ] || need mvn maven
+  once "rck-$version" fetch
+}
+
+kit() {
+  # shellcheck disable=SC2086 # RCK_OPTS is a list
+  java -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -Drck.local=false -Duri="$1" \
+    -Drck.requires-namespace-create=true -Drck.supports-serverside-retry=true \
+    -Drck.supports-names-with-dot=true ${RCK_OPTS:-} \
+    -cp "$lib/*" org.junit.platform.console.ConsoleLauncher execute --disable-banner --disable-ansi-colors --details=tree \
+    --select-class org.apache.iceberg.rest.RESTCompatibilityKitCatalogTests \
+    --select-class org.apache.iceberg.rest.RESTCompatibilityKitViewCatalogTests
+}
+
+# count WHAT REPORT: from the kit's totals, as in "[       139 tests successful      ]"
+count() { sed -nE "s/^\[ *([0-9]+) tests $1 *\]$/\1/p" "$2"; }
+
+run() {
+  local report=$2 passed failed aborted
+  kit "$1" > "$report" 2>&1 || true # its status says only that something failed
+  passed=$(count successful "$report") failed=$(count failed "$report") aborted=$(count aborted "$report")
+  [ -n "$passed" ] || { tail -n 40 "$report" >&2; die "the kit did not run"; }
+  echo "REST compatibility kit $version: $passed passed, $aborted aborted, $failed failed"
+  if [ "$failed" != 0 ] || [ "$passed" -lt "$least" ]; then
+    grep ' ✘ ' "$report" >&2 || true
+    die "0 may fail and at least $least must pass; all of it is in $report"
+  fi
+}
+
+# The kit asks for tables at file:/tmp/ns and file:/tmp/newdb, whatever the catalog, so /tmp is the warehouse. What the
+# kit leaves there is removed: those two, and the locations that the catalog chose, each named by a UUID.
+firn() {
+  local program=$1 report=$2 dir port at
+  for at in /tmp/ns /tmp/newdb; do
+    [ ! -e "$at" ] || die "$at exists, and the kit's tables go there: move it away, or remove it if an earlier run left it"
+  done
+  dir=$(mktemp -d /tmp/firn-rck-XXXXXX)
+  # shellcheck disable=SC2064 # as it is now
+  trap "tidy '$dir'" EXIT
+  port=$(freeport)
+  cat > "$dir/firn.yaml" << YAML
+warehouse: file:///tmp
+catalog: {listen: "127.0.0.1:$port", store: "sqlite://$dir/catalog.db"}
+http: {listen: "127.0.0.1:0"}
+YAML
+  FIRN_OWNER=${FIRN_OWNER:-$$} spawn "$dir" "$port" env -u FIRN_TOOLS -u FIRN_OWNER "$program" catalog -c "$dir/firn.yaml" --data "$dir"
+  run "http://127.0.0.1:$port" "$report"
+}
+
+tidy() {
+  halt "$1"
+  find /tmp -maxdepth 1 -type d -regextype posix-extended -regex '/tmp/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' \
+    -newer "$1/firn.yaml" -exec rm -rf {} +
+  rm -rf /tmp/ns /tmp/newdb "$1"
+}
+
+freeport() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+case ${1:-} in
+prepare) prepare ;;
+run)
+  [ $# = 2 ] || [ $# = 3 ] || usage
+  prepare
+  run "$2" "${3:-$(mktemp)}" ;;
+firn)
+  [ $# = 2 ] || [ $# = 3 ] || usage
+  prepare
+  firn "$2" "${3:-$(mktemp)}" ;;
+*) usage ;;
+esac
