@@ -267,7 +267,7 @@ func (c Config) objectStore() objstore.Options {
 // LoadConfig reads the file (none: the environment alone) and tells where each value came from.
 func LoadConfig(path string) (*Config, *config.Sources, error) {
 	c := &Config{}
-	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_", crash.Env}})
+	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_", "FIRN_TOOLS", "FIRN_OWNER", crash.Env}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
