@@ -111,6 +111,43 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// TestRunbook: each alert and each state has its place in the runbook, and what that names is there.
+func TestRunbook(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(root, "docs", "runbook.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := regexp.MustCompile(`(?m)^## (Firn\w+)$`).FindAllStringSubmatch(string(raw), -1)
+	found := map[string]bool{}
+	for _, s := range sections {
+		found[s[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`(?m)- alert: (\w+)$`).FindAllStringSubmatch(string(alerts), -1) {
+		if !found[m[1]] {
+			t.Errorf("the runbook says nothing of %s", m[1])
+		}
+		delete(found, m[1])
+	}
+	for name := range found {
+		t.Errorf("the runbook has %s, which is no alert", name)
+	}
+	for _, state := range []string{"ok", "catching-up", "waiting", "degraded", "fenced", "stopped"} {
+		if !strings.Contains(string(raw), "| `"+state+"` |") {
+			t.Errorf("the runbook does not say what %s means", state)
+		}
+	}
+	names := series(t)
+	for _, m := range regexp.MustCompile("`(firn_[a-z_]+)`").FindAllStringSubmatch(string(raw), -1) {
+		if !names[m[1]] {
+			t.Errorf("the runbook names %s, which Firn does not have", m[1])
+		}
+	}
+}
+
 func TestDashboards(t *testing.T) {
 	names := series(t)
 	files, err := filepath.Glob(filepath.Join(root, "deploy", "grafana", "dashboards", "*.json"))
