@@ -131,6 +131,8 @@ type process struct {
 	out  *output
 	done chan struct{} // closed when it has ended
 	err  error
+	// quiet: it was ended on purpose and another took over, so a failure of the test has nothing to do with it.
+	quiet bool
 }
 
 // launch starts firn with arguments; it ends with the test at the latest.
@@ -152,7 +154,7 @@ func launch(t *testing.T, env []string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
+		if t.Failed() && !p.quiet {
 			t.Logf("%s said:\n%s", p.name, tail(p.out.String(), 60))
 		}
 		if strings.Contains(p.out.String(), "panic:") || strings.Contains(p.out.String(), "goroutine 1 [") {
