@@ -34,6 +34,8 @@ type Config struct {
 	MaxMetadata units.Bytes `yaml:"max_metadata"`
 	// RequestTimeout bounds the work on one request; default 30s.
 	RequestTimeout units.Duration `yaml:"request_timeout"`
+	// IdempotencyLifetime is how long the answer to a request with an Idempotency-Key is remembered; default 30m.
+	IdempotencyLifetime units.Duration `yaml:"idempotency_lifetime"`
 	// MaxPage bounds a page of a listing; default 1000.
 	MaxPage int `yaml:"max_page"`
 	// Token, when set, is the bearer token that every request must carry.
@@ -79,6 +81,9 @@ func (c Config) WithDefaults() Config {
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = units.Duration(30 * time.Second)
 	}
+	if c.IdempotencyLifetime == 0 {
+		c.IdempotencyLifetime = units.Duration(30 * time.Minute)
+	}
 	if c.MaxPage == 0 {
 		c.MaxPage = 1000
 	}
@@ -110,6 +115,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_metadata: %d is less than 1KiB", c.MaxMetadata)
 	case c.RequestTimeout.D() < 100*time.Millisecond:
 		return fmt.Errorf("request_timeout: %s is shorter than 100ms", c.RequestTimeout.D())
+	case c.IdempotencyLifetime.D() < time.Minute:
+		return fmt.Errorf("idempotency_lifetime: %s is shorter than 1m", c.IdempotencyLifetime.D())
 	case c.MaxPage < 1:
 		return fmt.Errorf("max_page: %d is less than 1", c.MaxPage)
 	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):

@@ -292,19 +292,34 @@ func schemaFirst(updates table.Updates) table.Updates {
 
 // RegisterTable makes a table of a metadata file in the warehouse, as it stands there.
 func (s *Service) RegisterTable(ctx context.Context, id catalog.Identifier, metadataLocation string) (*catalog.Table, error) {
-	l, err := s.register(ctx, id, metadataLocation)
+	l, err := s.register(ctx, id, metadataLocation, false)
 	if err != nil {
 		return nil, fmt.Errorf("register table %s: %w", id, err)
 	}
 	return l.table(id), nil
 }
 
-func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataLocation string) (*lean, error) {
+// register makes a table of a metadata file. With overwrite a table that has the name goes in the same transaction,
+// its commit history with it; its files stay.
+func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataLocation string, overwrite bool) (*lean, error) {
 	if err := checkTableName(id); err != nil {
 		return nil, err
 	}
-	if err := s.store.Free(ctx, id, "table"); err != nil {
+	unlock, err := s.lock(ctx, []catalog.Identifier{id})
+	if err != nil {
 		return nil, err
+	}
+	defer unlock()
+	var old sqlstore.Head
+	if overwrite {
+		if old, err = s.store.Head(ctx, id); err != nil && !errors.Is(err, catalog.ErrNoSuchTable) {
+			return nil, err
+		}
+	}
+	if old.ID == 0 {
+		if err := s.store.Free(ctx, id, "table"); err != nil {
+			return nil, err
+		}
 	}
 	loc := strings.TrimRight(metadataLocation, "/")
 	key, err := s.key(loc)
@@ -326,7 +341,7 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, fmt.Errorf("metadata file %s: %w", loc, err)
 	}
-	root, err := s.checkMetadataLocations(ctx, m, 0)
+	root, err := s.checkMetadataLocations(ctx, m, old.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -342,14 +357,22 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, err
 	}
-	change.MaterializedLocation = loc
+	change.MaterializedLocation, change.Replaces = loc, old.ID
 	for e := range m.SnapshotLogs() {
 		change.EarlierLog = append(change.EarlierLog, sqlstore.LogEntry{AtMS: e.TimestampMs, SnapshotID: e.SnapshotID})
 	}
 	for e := range m.PreviousFiles() {
 		change.EarlierFiles = append(change.EarlierFiles, sqlstore.MetadataFile{AtMS: e.TimestampMs, Location: e.MetadataFile})
 	}
-	return s.insert(ctx, change, l)
+	l, err = s.insert(ctx, change, l)
+	switch {
+	case errors.Is(err, sqlstore.ErrStale): // another process replaced or dropped it meanwhile
+		return nil, fmt.Errorf("%w: %w", catalog.ErrConflict, err)
+	case err == nil && old.ID != 0:
+		s.leans.drop(old.ID)
+		s.exposed.drop(old.ID)
+	}
+	return l, err
 }
 
 // metadataDir is the location where the metadata files of a table or view go, as its writers write it.

@@ -86,6 +86,7 @@ func FuzzREST(f *testing.F) {
 		r.URL = u
 		if lean {
 			r.Header.Set("X-Firn-Lean", "1")
+			r.Header.Set("Idempotency-Key", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
 		}
 		w := httptest.NewRecorder()
 		s.Handler().ServeHTTP(w, r)

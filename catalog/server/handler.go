@@ -20,6 +20,8 @@ import (
 type handler struct {
 	s      *Service
 	listed []string // the endpoints as /v1/config names them
+	// configTag stands for what every answer with a table says besides.
+	configTag string
 }
 
 // request is one call: the names in its path, decoded.
@@ -80,14 +82,18 @@ var endpoints = []endpoint{
 
 // NewHandler serves s. Requests that a browser sends from another origin are refused.
 func NewHandler(s *Service) http.Handler {
-	h := &handler{s: s}
+	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties())}
 	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}")
 	for _, e := range endpoints {
 		if e.listed {
 			h.listed = append(h.listed, e.method+" "+path.Replace(e.path))
 		}
 	}
-	return http.NewCrossOriginProtection().Handler(h)
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.fail(&request{Request: r, out: w}, fmt.Errorf("%w: the request comes from a page of another origin", catalog.ErrDenied))
+	}))
+	return guard.Handler(h)
 }
 
 // ServeHTTP matches the escaped path, so that a name may hold a slash, and answers.
@@ -117,7 +123,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		code = h.fail(r, err)
 		return
 	}
-	rep, err := e.serve(h, r)
+	var rep reply
+	if key := r.Header.Get(idempotencyHeader); key != "" && e.changesState() {
+		rep, err = h.once(e, r, key)
+	} else {
+		rep, err = e.serve(h, r)
+	}
 	if err != nil {
 		code = h.fail(r, err)
 		return
@@ -222,19 +233,23 @@ func (h *handler) read(r *request) ([]byte, error) {
 
 // fail answers with the protocol's error model and returns the status.
 func (h *handler) fail(r *request, err error) int {
-	code, typ := status(err)
+	code, _ := status(err)
 	if code >= 500 {
 		h.s.log.Warn("catalog request failed", "method", r.Method, "path", r.URL.EscapedPath(), "status", code, "error", err)
 	}
-	var m wire.ErrorModel
-	m.Error.Message, m.Error.Type, m.Error.Code = message(err), typ, code
 	if code == http.StatusServiceUnavailable {
 		r.out.Header().Set("Retry-After", "1")
 	}
 	if code == http.StatusUnauthorized {
 		r.out.Header().Set("WWW-Authenticate", `Bearer realm="firn catalog"`)
 	}
-	return h.answer(r, reply{code, m})
+	return h.answer(r, reply{code, errorModel(err)})
+}
+
+func errorModel(err error) (m wire.ErrorModel) {
+	code, typ := status(err)
+	m.Error.Message, m.Error.Type, m.Error.Code = message(err), typ, code
+	return m
 }
 
 // answer writes a reply; a HEAD has no body.

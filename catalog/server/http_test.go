@@ -22,16 +22,18 @@ import (
 
 const schemaJSON = `{"type":"struct","schema-id":0,"fields":[{"id":1,"name":"id","required":false,"type":"long"}]}`
 
-// ask sends one request to the handler, as a client that is not Firn would.
+const scanReport = `{"report-type":"scan-report","table-name":"ns.t","snapshot-id":1,"schema-id":0,"projected-field-ids":[1],
+	"projected-field-names":["id"],"filter":{"type":"true"},"metrics":{"total-planning-duration":{"count":1,"time-unit":"nanoseconds","total-duration":9}}}`
+
+// ask sends one request to the handler, as a client that is not Firn would. The published document of the protocol is
+// held against what was asked and answered.
 func (f *fixture) ask(t *testing.T, method, path, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	w := httptest.NewRecorder()
-	f.Handler().ServeHTTP(w, r)
-	return w
+	return f.exchange(t, r, body)
 }
 
 // want checks the status and decodes the answer.
@@ -120,7 +122,7 @@ func TestWalkThrough(t *testing.T) {
 		t.Errorf("a rename moved the metadata from %s to %s", made.Location, moved.Location)
 	}
 	want[failure](t, f.ask(t, "DELETE", "/v1/namespaces/a", ""), 409)
-	want[none](t, f.ask(t, "POST", "/v1/namespaces/a/tables/u/metrics", `{"report-type":"scan-report"}`), 204)
+	want[none](t, f.ask(t, "POST", "/v1/namespaces/a/tables/u/metrics", scanReport), 204)
 	want[none](t, f.ask(t, "DELETE", "/v1/namespaces/a/tables/u", ""), 204)
 	f.wantFile(t, made) // dropped without purge: its files stay, and it can be registered
 	back := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/a/register", `{"name":"v","metadata-location":"`+made.Location+`"}`), 200)
@@ -245,6 +247,8 @@ func TestRefused(t *testing.T) {
 		{"POST", "/v1/transactions/commit", `{"table-changes":[null]}`, 400},
 		{"POST", "/v1/tables/rename", `{}`, 400},
 		{"POST", "/v1/namespaces/ns/tables/t/metrics", `no json`, 400},
+		{"POST", "/v1/namespaces/ns/tables/t/metrics", `{}`, 400},
+		{"POST", "/v1/namespaces/ns/tables/t/metrics", `{"report-type":"a","report-type":2}`, 400},
 	} {
 		w := f.ask(t, tc.method, tc.path, tc.body)
 		if w.Code != tc.status {

@@ -17,7 +17,8 @@ import (
 )
 
 func (h *handler) config(*request) (reply, error) {
-	return ok(wire.Config{Defaults: h.s.cfg.S3.clientProperties(), Overrides: map[string]string{}, Endpoints: h.listed}), nil
+	return ok(wire.Config{Defaults: h.s.cfg.S3.clientProperties(), Overrides: map[string]string{}, Endpoints: h.listed,
+		KeyLifetime: isoDuration(h.s.cfg.IdempotencyLifetime.D())}), nil
 }
 
 // page reads pageToken and pageSize. A client that sends no token gets everything, as the protocol asks.
@@ -140,7 +141,7 @@ func (h *handler) createTable(r *request) (reply, error) {
 		req.SortOrder = &body.WriteOrder.SortOrder
 	}
 	if body.Stage {
-		m, err := h.s.StageTable(r.Context(), r.id(), req)
+		m, err := h.s.StageTable(r.Context(), r.id(), req) // leaves no receipt, as it has no effect
 		if err != nil {
 			return reply{}, err
 		}
@@ -159,10 +160,7 @@ func (h *handler) registerTable(r *request) (reply, error) {
 		return reply{}, err
 	}
 	r.table = body.Name
-	if body.Overwrite {
-		return reply{}, fmt.Errorf("register table %s: %w: overwrite; drop the table first", r.id(), catalog.ErrUnsupported)
-	}
-	l, err := h.s.register(r.Context(), r.id(), body.MetadataLocation)
+	l, err := h.s.register(r.Context(), r.id(), body.MetadataLocation, body.Overwrite)
 	if err != nil {
 		return reply{}, fmt.Errorf("register table %s: %w", r.id(), err)
 	}
@@ -201,10 +199,16 @@ func (h *handler) table(r *request, l *lean, config bool) (reply, error) {
 		return reply{}, err
 	}
 	out.MetadataLocation, out.Metadata = &d.location, d.full
-	if r.URL.Query().Get("snapshots") == "refs" {
+	refs := r.URL.Query().Get("snapshots") == "refs"
+	if refs {
 		out.Metadata = d.refs
 	}
+	tag := h.etag(d, refs)
+	r.out.Header().Set("ETag", tag)
 	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(d.version, 10))
+	if notModified(r.Request, tag) {
+		return reply{http.StatusNotModified, nil}, nil
+	}
 	return ok(out), nil
 }
 
@@ -303,12 +307,14 @@ func (h *handler) renameTable(r *request) (reply, error) {
 
 // reportMetrics takes what engines say about their scans and keeps nothing of it.
 func (h *handler) reportMetrics(r *request) (reply, error) {
-	body, err := h.read(r)
-	if err != nil {
+	var report struct {
+		Type string `json:"report-type"`
+	}
+	if err := h.decode(r, &report); err != nil {
 		return reply{}, err
 	}
-	if !json.Valid(body) {
-		return reply{}, fmt.Errorf("%w: the report is not JSON", catalog.ErrInvalid)
+	if report.Type == "" {
+		return reply{}, fmt.Errorf("%w: report-type is missing", catalog.ErrInvalid)
 	}
 	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
 }

@@ -29,6 +29,7 @@ type Change struct {
 	History         *History
 
 	// Only for a table that is registered from its metadata file:
+	Replaces     int64          // the table that has the name and goes; 0: none
 	EarlierLog   []LogEntry     // oldest first
 	EarlierFiles []MetadataFile // oldest first; their versions are assigned
 }
@@ -43,7 +44,7 @@ type History struct {
 // with ErrStale when one was not made from the newest version, with catalog.ErrExists when a new table's
 // name is taken, and with catalog.ErrInvalid when a new table's location overlaps another's or a snapshot id exists.
 func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err error) {
-	err = s.write(ctx, "commit", func(t *tx) error {
+	err = s.change(ctx, "commit", func(t *tx) error {
 		heads = make([]Head, len(changes))
 		for i := range changes {
 			h, err := t.apply(&changes[i], s.now().UnixMilli())
@@ -128,6 +129,18 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 	ns, err := t.namespaceOf(c.Name)
 	if err != nil {
 		return err
+	}
+	if c.Replaces != 0 {
+		old, err := t.head(c.Name)
+		if errors.Is(err, catalog.ErrNoSuchTable) || err == nil && old.ID != c.Replaces {
+			return fmt.Errorf("%w: it is another table now", ErrStale)
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.drop(old.ID); err != nil {
+			return err
+		}
 	}
 	if err := t.free(ns, c.Name, "table"); err != nil {
 		return err

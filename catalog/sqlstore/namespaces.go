@@ -47,7 +47,7 @@ func (s *Store) CreateNamespace(ctx context.Context, ns catalog.Identifier, prop
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, "create namespace "+ns.String(), func(t *tx) error {
+	return s.change(ctx, "create namespace "+ns.String(), func(t *tx) error {
 		parent, err := t.namespaceID(ns.Namespace())
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ type PropertiesChange struct{ Updated, Removed, Missing []string }
 
 // UpdateNamespace removes and sets properties.
 func (s *Store) UpdateNamespace(ctx context.Context, ns catalog.Identifier, removals []string, updates map[string]string) (change PropertiesChange, err error) {
-	err = s.write(ctx, "update namespace "+ns.String(), func(t *tx) error {
+	err = s.change(ctx, "update namespace "+ns.String(), func(t *tx) error {
 		id, props, err := t.namespaceProps(ns)
 		if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (s *Store) UpdateNamespace(ctx context.Context, ns catalog.Identifier, remo
 
 // DropNamespace removes an empty namespace.
 func (s *Store) DropNamespace(ctx context.Context, ns catalog.Identifier) error {
-	return s.write(ctx, "drop namespace "+ns.String(), func(t *tx) error {
+	return s.change(ctx, "drop namespace "+ns.String(), func(t *tx) error {
 		id, err := t.namespaceID(ns)
 		if err != nil {
 			return err

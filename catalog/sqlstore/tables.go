@@ -273,7 +273,7 @@ func (t *tx) at(query, column string, args []any, loc string, uuid *string) erro
 
 // Rename moves a table to another name. A commit that was prepared under the old name fails with ErrStale.
 func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
-	return s.write(ctx, "rename table "+from.String(), func(t *tx) error {
+	return s.change(ctx, "rename table "+from.String(), func(t *tx) error {
 		h, err := t.head(from)
 		if err != nil {
 			return err
@@ -292,19 +292,23 @@ func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
 
 // Drop removes a table's rows, its history with them, and returns the row it had.
 func (s *Store) Drop(ctx context.Context, id catalog.Identifier) (h Head, err error) {
-	err = s.write(ctx, "drop table "+id.String(), func(t *tx) error {
+	err = s.change(ctx, "drop table "+id.String(), func(t *tx) error {
 		if h, err = t.head(id); err != nil {
 			return err
 		}
-		for _, table := range []string{"skeletons", "snapshots", "refs", "snapshot_log", "metadata_files", "history"} {
-			if _, err := t.exec("DELETE FROM "+table+" WHERE table_id = ?", h.ID); err != nil {
-				return err
-			}
-		}
-		_, err = t.exec("DELETE FROM tables WHERE id = ?", h.ID)
-		return err
+		return t.drop(h.ID)
 	})
 	return h, err
+}
+
+func (t *tx) drop(id int64) error {
+	for _, table := range []string{"skeletons", "snapshots", "refs", "snapshot_log", "metadata_files", "history"} {
+		if _, err := t.exec("DELETE FROM "+table+" WHERE table_id = ?", id); err != nil {
+			return err
+		}
+	}
+	_, err := t.exec("DELETE FROM tables WHERE id = ?", id)
+	return err
 }
 
 func jsonIDs(ids []int64) string {

@@ -93,7 +93,7 @@ func (t *tx) freeTarget(ns int64, from, to catalog.Identifier) error {
 // CreateView adds a view. No table's location may overlap its metadata directory.
 func (s *Store) CreateView(ctx context.Context, id catalog.Identifier, v View) (View, error) {
 	v.Version = 1
-	err := s.write(ctx, "create view "+id.String(), func(t *tx) error {
+	err := s.change(ctx, "create view "+id.String(), func(t *tx) error {
 		ns, err := t.namespaceOf(id)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ func (s *Store) LoadView(ctx context.Context, id catalog.Identifier) (v View, er
 // ReplaceView swaps a view's row for v, which was made from version v.Version; ErrStale when that is not the
 // newest, or when another view has the name now.
 func (s *Store) ReplaceView(ctx context.Context, id catalog.Identifier, v View) (View, error) {
-	err := s.write(ctx, "replace view "+id.String(), func(t *tx) error {
+	err := s.change(ctx, "replace view "+id.String(), func(t *tx) error {
 		now, err := t.view(id)
 		if err != nil {
 			return err
@@ -174,7 +174,7 @@ func (s *Store) ListViews(ctx context.Context, ns catalog.Identifier, page Page)
 
 // RenameView moves a view to another name. A commit that was prepared under the old name finds no view.
 func (s *Store) RenameView(ctx context.Context, from, to catalog.Identifier) error {
-	return s.write(ctx, "rename view "+from.String(), func(t *tx) error {
+	return s.change(ctx, "rename view "+from.String(), func(t *tx) error {
 		v, err := t.view(from)
 		if err != nil {
 			return err
@@ -193,7 +193,7 @@ func (s *Store) RenameView(ctx context.Context, from, to catalog.Identifier) err
 
 // DropView removes a view's row. Its metadata files stay.
 func (s *Store) DropView(ctx context.Context, id catalog.Identifier) error {
-	return s.write(ctx, "drop view "+id.String(), func(t *tx) error {
+	return s.change(ctx, "drop view "+id.String(), func(t *tx) error {
 		v, err := t.view(id)
 		if err != nil {
 			return err

@@ -59,6 +59,8 @@ type Config struct {
 	Defaults  map[string]string `json:"defaults"`
 	Overrides map[string]string `json:"overrides"`
 	Endpoints []string          `json:"endpoints,omitempty"`
+	// KeyLifetime is how long an idempotency key is remembered at least, in ISO 8601; absent where none is.
+	KeyLifetime string `json:"idempotency-key-lifetime,omitempty"`
 }
 
 // Namespace is a namespace with its properties.
