@@ -153,8 +153,10 @@ func (s *sim) act() {
 	case n < 83:
 		s.note("foreign rows")
 		s.foreignAppend(s.rows, -1, 1)
-	case n < 87:
+	case n < 85:
 		s.rollbackSomewhere()
+	case n < 87:
+		s.rewindSomewhere()
 	case n < 91:
 		s.note("expiry")
 		s.expire(s.rows)
@@ -185,10 +187,35 @@ func (s *sim) deliverOne() {
 	late()
 }
 
-// rollbackSomewhere sets main to a snapshot of Firn: an ancestor, or any, also of a line that was abandoned before. The
+func (s *sim) rollbackSomewhere() {
+	if id := s.someSnapshot(); id != 0 {
+		s.note("rollback to snapshot %d", id)
+		s.rollback(s.rows, id)
+	}
+}
+
+// rewindSomewhere is firn rewind, whose requests fail like any other.
+func (s *sim) rewindSomewhere() {
+	id := s.someSnapshot()
+	if id == 0 {
+		return
+	}
+	plan, err := PlanRewind(context.Background(), s.base, s.wh, s.rows, "events", RewindTarget{Snapshot: id})
+	if errors.Is(err, ErrRewind) {
+		s.note("no rewind to snapshot %d: %v", id, err)
+		return
+	}
+	s.must(err)
+	f := &flaky{Catalog: s.base, next: func() fault { return fault(s.rnd.IntN(int(faults))) }}
+	got, err := Rewind(context.Background(), f, s.wh, s.rows, "events", plan, 0)
+	s.late = append(s.late, f.late...)
+	s.note("rewind to snapshot %d at %s: snapshot %d, epoch %d, %v", id, plan.Offsets, got.SnapshotID, got.Epoch, err)
+}
+
+// someSnapshot is one of Firn to set main to: an ancestor, or any, also of a line that was abandoned before. The
 // latter only where contracts do not change: dead letters are not set back with the rows, so a record that became a
 // dead letter in one line and a row in another would then be both.
-func (s *sim) rollbackSomewhere() {
+func (s *sim) someSnapshot() int64 {
 	var ours []int64
 	meta := s.meta(s.rows)
 	candidates := meta.Snapshots()
@@ -200,11 +227,10 @@ func (s *sim) rollbackSomewhere() {
 			ours = append(ours, sn.SnapshotID)
 		}
 	}
-	if len(ours) > 0 {
-		id := ours[s.rnd.IntN(len(ours))]
-		s.note("rollback to snapshot %d", id)
-		s.rollback(s.rows, id)
+	if len(ours) == 0 {
+		return 0
 	}
+	return ours[s.rnd.IntN(len(ours))]
 }
 
 // step is a turn of a writer: recover, or commit the next batch.
@@ -225,6 +251,10 @@ func (s *sim) step(i int) {
 		return
 	}
 	if w.pending == nil {
+		if s.rnd.IntN(8) == 0 {
+			s.look(ctx, i)
+			return
+		}
 		if w.pending = s.nextBatch(w); w.pending == nil {
 			return
 		}
@@ -246,6 +276,19 @@ func (s *sim) step(i int) {
 	}
 	release(w.pending)
 	w.pending = nil
+}
+
+// look is what an idle pipeline does now and then.
+func (s *sim) look(ctx context.Context, i int) {
+	w := s.writers[i]
+	err := w.c.Check(ctx)
+	s.note("writer %d looks: %v", i, err)
+	switch {
+	case errors.Is(err, engine.ErrFenced), errors.Is(err, engine.ErrRewound):
+		w.ready = false
+	case errors.Is(err, engine.ErrNeedsDecision):
+		s.stopped, w.ready = err, false
+	}
 }
 
 func (s *sim) nextBatch(w *writer) *engine.Batch {
