@@ -9,6 +9,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -56,9 +57,11 @@ func (p *pending) commit(ctx context.Context, head snapshot.Head) error {
 		if err != nil {
 			return p.giveUp(ctx, err)
 		}
+		crash.At(ctx, crash.CompactBeforeCommit)
 		_, err = c.cat.CommitTable(ctx, catalog.TableCommit{Identifier: p.ts.id,
 			Requirements: table.Requirements{table.AssertTableUUID(p.ts.uuid), table.AssertRefSnapshotID(table.MainBranch, head.ID())},
 			Updates:      head.Updates(s, table.MainBranch, snapshot.Retention{})})
+		crash.At(ctx, crash.CompactAfterCommit)
 		if err == nil {
 			p.committed()
 			p.clean(ctx, s.ManifestList)

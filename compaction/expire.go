@@ -10,6 +10,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/compaction/plan"
+	"github.com/firnlake/firn/internal/crash"
 )
 
 // expire removes snapshots outside the window from the metadata, and the refs that are older than their max-ref-age-ms
@@ -43,6 +44,7 @@ func (c *Compactor) expire(ctx context.Context, ts *tableState, r *Report) error
 			updates = append(updates, table.NewRemoveSnapshotsUpdate(ids, false))
 		}
 		_, err = c.cat.CommitTable(ctx, catalog.TableCommit{Identifier: ts.id, Requirements: reqs, Updates: updates})
+		crash.At(ctx, crash.CompactExpired)
 		if err == nil {
 			c.m.expired.Add(float64(len(ids)))
 			c.show(ts, func(s *TableStatus) { s.Snapshots -= len(ids) })

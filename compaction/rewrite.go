@@ -15,6 +15,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/compaction/plan"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
@@ -75,6 +76,7 @@ func (c *Compactor) rewriteTable(ctx context.Context, ts *tableState, t *catalog
 	p.merge = map[string]bool{}
 	c.mergesOf(ts, affected, p.merge)
 	if len(done) > 0 || len(p.merge) > 0 {
+		crash.At(ctx, crash.CompactStored)
 		if err := p.commit(ctx, head); err != nil {
 			errs = append(errs, c.failed("commit", err))
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -175,6 +176,7 @@ func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []b
 	if err != nil {
 		return "", err
 	}
+	crash.At(ctx, crash.CatalogMetadataWritten)
 	return s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
 }
 

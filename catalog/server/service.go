@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -294,10 +295,12 @@ func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit) 
 			return nil, fmt.Errorf("table %s: %w", c.Identifier, err)
 		}
 	}
+	crash.At(ctx, crash.CatalogBeforeCommit)
 	heads, err := s.store.Commit(ctx, changes)
 	if err != nil {
 		return nil, err
 	}
+	crash.At(ctx, crash.CatalogAfterCommit)
 	for i, h := range heads {
 		after[i].head = h
 		s.remember(after[i])

@@ -32,9 +32,31 @@ const (
 	Committed        Point = "committed"         // the writer knows, the tail does not
 )
 
-// Points returns all places.
+// The places of the catalog's server and of the compactor.
+const (
+	CatalogBeforeCommit    Point = "catalog-before-commit"    // a commit was found good, the database does not have it
+	CatalogAfterCommit     Point = "catalog-after-commit"     // the database has it, nobody was told
+	CatalogMetadataWritten Point = "catalog-metadata-written" // a metadata file is on storage, the database does not name it
+
+	CompactStored       Point = "compact-stored"        // merged files are on storage, no manifest lists them
+	CompactBeforeCommit Point = "compact-before-commit" // manifests and list are there, the request is not sent
+	CompactAfterCommit  Point = "compact-after-commit"  // the catalog has answered, the compactor does not know it yet
+	CompactExpired      Point = "compact-expired"       // snapshots are gone from the metadata, their files are there
+)
+
+// Points returns the places that a batch comes by.
 func Points() []Point {
 	return []Point{BatchCut, FilesEncoded, FileUploaded, FilesUploaded, ManifestsWritten, BeforeCommit, BetweenCommits, AfterCommit, Committed}
+}
+
+// CatalogPoints returns the places of the catalog's server.
+func CatalogPoints() []Point {
+	return []Point{CatalogBeforeCommit, CatalogAfterCommit, CatalogMetadataWritten}
+}
+
+// CompactionPoints returns the places of the compactor.
+func CompactionPoints() []Point {
+	return []Point{CompactStored, CompactBeforeCommit, CompactAfterCommit, CompactExpired}
 }
 
 // Env is the variable that names the place at which the process ends.
@@ -61,8 +83,8 @@ func ArmFromEnv() error {
 			return fmt.Errorf("%s=%s: what follows the colon must be a number from 1 on", Env, v)
 		}
 	}
-	if !slices.Contains(Points(), Point(name)) {
-		return fmt.Errorf("%s=%s: no such place; there are %v", Env, v, Points())
+	if all := slices.Concat(Points(), CatalogPoints(), CompactionPoints()); !slices.Contains(all, Point(name)) {
+		return fmt.Errorf("%s=%s: no such place; there are %v", Env, v, all)
 	}
 	t := &target{point: Point(name)}
 	t.left.Store(n)

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 			os.Stdout.WriteString(err.Error())
 			os.Exit(3)
 		}
-		for _, p := range Points() {
+		for _, p := range slices.Concat(Points(), CatalogPoints(), CompactionPoints()) {
 			for range 3 {
 				os.Stdout.WriteString(string(p) + "\n")
 				At(context.Background(), p)
@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestProcessEnds(t *testing.T) {
+	all := 3 * len(slices.Concat(Points(), CatalogPoints(), CompactionPoints())) // lines
 	for _, c := range []struct {
 		env  string
 		last string
@@ -37,7 +38,9 @@ func TestProcessEnds(t *testing.T) {
 	}{
 		{"batch-cut", "batch-cut", 1, -1},
 		{"committed:2", "committed", 3*(len(Points())-1) + 2, -1},
-		{"committed:4", "committed", 3 * len(Points()), 0},
+		{"catalog-before-commit", "catalog-before-commit", 3*len(Points()) + 1, -1},
+		{"compact-expired:3", "compact-expired", all, -1},
+		{"compact-expired:4", "compact-expired", all, 0},
 		{"nowhere", "there are", 1, 3},
 		{"batch-cut:0", "from 1 on", 1, 3},
 		{"batch-cut:x", "from 1 on", 1, 3},
