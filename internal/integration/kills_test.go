@@ -23,6 +23,8 @@ var (
 const (
 	// rigInterval is a commit interval that makes many commits, and with them many places to die in.
 	rigInterval = 100 * time.Millisecond
+	// hastyInterval is the shortest that is allowed: it makes a long history in a short time.
+	hastyInterval = 50 * time.Millisecond
 	// longestLife is the longest time between two kills: enough to start, recover and commit a few times.
 	longestLife = 1200 * time.Millisecond
 	// recoveryBar is the longest time from a SIGKILL to the next commit.
@@ -37,6 +39,7 @@ func TestKilled(t *testing.T) {
 	r := newRig(t, "killed")
 	w := r.ingest(way{interval: rigInterval})
 	plain := r.ingest(way{proxy: r.plainProxy, interval: rigInterval})
+	r.compact(way{})
 	r.prod.run(10, 20*time.Millisecond)
 
 	for i := range *kills {
@@ -90,12 +93,15 @@ func (w *worker) diesAt(t *testing.T, p crash.Point, n int) {
 func (r *rig) recovers(fast *worker, rnd *rand.Rand) {
 	t := r.t
 	began := time.Now()
+	fast.kill()
+	hasty := r.ingest(way{interval: hastyInterval})
+	hasty.start(t)
 	until(t, fmt.Sprintf("%d snapshots", *history), 5*time.Minute, func() (bool, string) {
 		n := r.snapshots()
 		return n >= *history, fmt.Sprint(n)
 	})
 	t.Logf("%d snapshots after %s more", r.snapshots(), time.Since(began).Round(time.Second))
-	fast.kill()
+	hasty.kill()
 	usual := r.ingest(way{interval: time.Second})
 	usual.start(t)
 	head, _, err := r.head(t.Context(), table)

@@ -46,6 +46,7 @@ type rig struct {
 	catalogRole  *process
 	prod         *producer
 	variants     int
+	step         time.Time // when the last settled ended
 }
 
 // rigServers are started once for all rigs; each test may kill them and leaves them running.
@@ -54,8 +55,14 @@ var rigServers struct {
 	kafka, minio *server
 }
 
-// newRig starts the servers and the catalog; no firn ingest runs yet.
+// newRig starts the servers and the catalog; no firn ingest runs yet, and no snapshot will expire.
 func newRig(t *testing.T, name string) *rig {
+	t.Helper()
+	return newRigKeeping(t, name, 30*time.Minute)
+}
+
+// newRigKeeping is newRig with a compactor that keeps snapshots for as long as window.
+func newRigKeeping(t *testing.T, name string, window time.Duration) *rig {
 	t.Helper()
 	rigServers.once.Do(func() {
 		rigServers.kafka, rigServers.minio = ownServer(t, "kafka"), ownServer(t, "minio")
@@ -66,11 +73,25 @@ func newRig(t *testing.T, name string) *rig {
 	}
 	r.minio.makeBucket(t, name)
 	r.lake = newLake(t, lakeOptions{warehouse: "s3://" + name + "/warehouse", kafka: r.kafka.addr(), topic: name, minio: r.minio})
+	r.configure(fmt.Sprintf("compaction: {interval: 500ms, min_input_files: 4, expire_interval: 2s, snapshot_window: %s}\n", window))
 	r.prod = newProducer(t, r.kafka.addr(), name)
 	addr := strings.TrimPrefix(r.catalogURI(), "http://")
 	r.catalogProxy, r.plainProxy, r.storageProxy = newProxy(t, addr), newProxy(t, addr, faultproxy.Rewriting(withoutExtras)), newProxy(t, r.minio.addr())
 	r.startCatalog()
+	r.step = time.Now()
 	return r
+}
+
+// configure adds lines to the configuration of all roles that start from now on.
+func (r *rig) configure(lines string) {
+	r.t.Helper()
+	raw, err := os.ReadFile(r.config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(r.config, append(raw, lines...), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // ownServer is a server that ends with the tests of this package, for tests that do harm to it.
@@ -129,6 +150,9 @@ func withoutExtras(req *http.Request, body []byte) []byte {
 // startCatalog starts firn catalog and waits until it answers.
 func (r *rig) startCatalog() {
 	r.t.Helper()
+	if r.catalogRole != nil {
+		r.catalogRole.quiet = true
+	}
 	r.catalogRole = r.role("catalog")
 	until(r.t, "the catalog", 20*time.Second, func() (bool, string) {
 		c, err := client.New(r.t.Context(), client.Config{URI: r.catalogURI()}, nil, nil)
@@ -150,7 +174,7 @@ type way struct {
 	interval time.Duration
 }
 
-// worker is a firn ingest with its addresses.
+// worker is a firn ingest, or compact, with its addresses.
 type worker struct {
 	*process
 	http string
@@ -160,6 +184,19 @@ type worker struct {
 
 // ingest prepares a firn ingest on ports of its own; start runs it, as often as it was killed.
 func (r *rig) ingest(w way) *worker {
+	r.t.Helper()
+	return r.worker("ingest", w)
+}
+
+// compact starts a firn compact that has something to do each second.
+func (r *rig) compact(w way) *worker {
+	r.t.Helper()
+	c := r.worker("compact", w)
+	c.start(r.t)
+	return c
+}
+
+func (r *rig) worker(role string, w way) *worker {
 	r.t.Helper()
 	raw, err := os.ReadFile(r.config)
 	if err != nil {
@@ -184,12 +221,13 @@ func (r *rig) ingest(w way) *worker {
 		lines[i] = strings.ReplaceAll(lines[i], "commit_interval: 1s", fmt.Sprintf("commit_interval: %s, standby: %s", w.interval, rigStandby))
 	}
 	r.variants++
-	config := filepath.Join(r.dir, fmt.Sprintf("ingest%d.yaml", r.variants))
+	name := fmt.Sprint(role, r.variants)
+	config := filepath.Join(r.dir, name+".yaml")
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
 	return &worker{http: http, env: r.env,
-		args: []string{"ingest", "-c", config, "--data", filepath.Join(r.dir, fmt.Sprintf("ingest%d", r.variants)), "--for", firnLife, "--http", http}}
+		args: []string{role, "-c", config, "--data", filepath.Join(r.dir, name), "--for", firnLife, "--http", http}}
 }
 
 // start runs the process; env is added to its environment. What an earlier run said is not shown any more.
@@ -300,7 +338,9 @@ func (r *rig) settled(what string, workers ...*worker) {
 	}
 	took := time.Since(began)
 	r.proved(what, rows, dead)
-	r.t.Logf("%s: %d rows and %d dead letters, each once; settled in %s, audited in %s", what, rows, dead, took.Round(time.Millisecond), (time.Since(began) - took).Round(time.Millisecond))
+	r.t.Logf("%s: %s; then %d rows and %d dead letters, each once; settled in %s, audited in %s", what, began.Sub(r.step).Round(time.Millisecond),
+		rows, dead, took.Round(time.Millisecond), (time.Since(began) - took).Round(time.Millisecond))
+	r.step = time.Now()
 }
 
 // proved holds the audit of the table against what was written.

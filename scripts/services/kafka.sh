@@ -44,6 +44,8 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 log.segment.bytes=67108864
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 PROPS
   if [ ! -e "$dir/logs/meta.properties" ]; then
     id=$(java -cp "$lib/*" kafka.tools.StorageTool random-uuid)
