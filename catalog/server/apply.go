@@ -228,7 +228,7 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 		if err != nil {
 			return change, nil, err
 		}
-		change.Location, next.head.Location = root, root
+		change.Location, change.Moved, next.head.Location = root, true, root
 	}
 	if next.loose = base.loose + len(t.added); next.loose > pruneAbove {
 		next.meta, err = prune(next)

@@ -15,10 +15,13 @@ type Config struct {
 	Listen string `yaml:"listen"`
 	// AllowAnonymous lets everybody who reaches Listen read and change every table; default off.
 	AllowAnonymous bool `yaml:"allow_anonymous"`
-	// Store is the database: sqlite:///abs/path, a plain path, or sqlite::memory: for tests.
+	// Store is the database: sqlite:///abs/path, a plain path, sqlite::memory: for tests, or postgres://user@host/database,
+	// which any number of catalogs may share.
 	Store string `yaml:"store"`
 	// SQLite tunes a store of that kind.
 	SQLite sqlstore.Options `yaml:"sqlite"`
+	// Postgres tunes a store of that kind.
+	Postgres sqlstore.PostgresOptions `yaml:"postgres"`
 	// MaterializeInterval is how often tables with new commits get a metadata file without being asked for; default 10s.
 	MaterializeInterval units.Duration `yaml:"materialize_interval"`
 	// MetadataLog is how many earlier metadata files a new one names, unless the table sets
@@ -95,6 +98,12 @@ func (c Config) Validate() error {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
+	}
+	if err := c.SQLite.WithDefaults().Validate(); err != nil {
+		return fmt.Errorf("sqlite: %w", err)
+	}
+	if err := c.Postgres.WithDefaults().Validate(); err != nil {
+		return fmt.Errorf("postgres: %w", err)
 	}
 	ip := net.ParseIP(host)
 	local := host == "localhost" || ip != nil && ip.IsLoopback()

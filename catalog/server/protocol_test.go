@@ -1,11 +1,8 @@
 package server_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -244,33 +241,20 @@ func TestIdempotencyAtOnce(t *testing.T) {
 	}
 }
 
-// failing is a warehouse whose writes fail while it says so.
-type failing struct {
-	objstore.Store
-	broken atomic.Bool
-}
-
-func (f *failing) Put(ctx context.Context, key string, body io.ReadSeeker, mode objstore.PutMode) (objstore.Info, error) {
-	if f.broken.Load() {
-		return objstore.Info{}, fmt.Errorf("put %s: %w", key, errors.Join(objstore.ErrUnavailable))
-	}
-	return f.Store.Put(ctx, key, body, mode)
-}
-
 // TestIdempotencyAfterUnknown: a commit that took effect and whose answer was an error is answered well when it is repeated.
 func TestIdempotencyAfterUnknown(t *testing.T) {
-	store := &failing{Store: objstore.NewMemory()}
+	store := &flaky{Store: objstore.NewMemory()}
 	f := start(t, server.Config{Store: "sqlite::memory:", MaterializeInterval: hours}, &objstore.Warehouse{Store: store, URI: "s3://lake/warehouse"})
 	tab := f.makeTable(t, "t")
 	const body = `{"requirements":[{"type":"assert-current-schema-id","current-schema-id":0}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
 	key := uuid.NewString()
-	store.broken.Store(true)
+	store.before.Store(true)
 	for range 2 {
 		if got := want[failure](t, f.keyed(t, key, "POST", "/v1/namespaces/ns/tables/t", body), 500); got.Error.Type != "CommitStateUnknownException" {
 			t.Errorf("%+v", got)
 		}
 	}
-	store.broken.Store(false)
+	store.before.Store(false)
 	w := f.keyed(t, key, "POST", "/v1/namespaces/ns/tables/t", body)
 	f.wantFile(t, want[loaded](t, w, 200))
 	if got := f.full(t, tab); got.Version != 2 {

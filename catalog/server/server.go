@@ -30,7 +30,7 @@ func New(ctx context.Context, cfg Config, warehouse *objstore.Warehouse, log *sl
 	if warehouse == nil || warehouse.Store == nil {
 		return nil, errors.New("catalog: no warehouse is given")
 	}
-	store, err := sqlstore.Open(ctx, cfg.Store, cfg.SQLite)
+	store, err := sqlstore.Open(ctx, cfg.Store, cfg.SQLite, cfg.Postgres)
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,14 @@ func disk(t *testing.T) *fixture {
 	return start(t, server.Config{Store: "sqlite://" + dir + "/catalog.db"}, wh)
 }
 
+// elsewhere, when it is set, puts the database of a test in another place than the test says.
+var elsewhere func(*testing.T, server.Config) server.Config
+
 func start(t *testing.T, cfg server.Config, wh *objstore.Warehouse) *fixture {
 	t.Helper()
+	if elsewhere != nil {
+		cfg = elsewhere(t, cfg)
+	}
 	s, err := server.New(t.Context(), cfg, wh, nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,12 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/firnlake/firn/catalog"
 )
@@ -18,6 +20,8 @@ type Change struct {
 	Head                    // the row after the commit; Version is set by the store
 	Name catalog.Identifier // of the table; checked at creation, and at a commit so that a rename is noticed
 	From int64              // the version that the change was made from; 0 creates the table
+	// Moved: the location may be another than before. It is looked at only then.
+	Moved bool
 
 	Skeleton        []byte // nil: as it is
 	AddSnapshots    []Snapshot
@@ -46,7 +50,20 @@ type History struct {
 func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err error) {
 	err = s.change(ctx, "commit", func(t *tx) error {
 		heads = make([]Head, len(changes))
+		// Always in one order, and the lock for names and places before any row: two transactions never wait for each other.
+		order := make([]int, len(changes))
+		structural := false
 		for i := range changes {
+			order[i] = i
+			structural = structural || changes[i].From == 0 || changes[i].Moved
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(changes[a].ID, changes[b].ID) })
+		if structural {
+			if err := t.alone(); err != nil {
+				return err
+			}
+		}
+		for _, i := range order {
 			h, err := t.apply(&changes[i], s.now().UnixMilli())
 			if err != nil {
 				return fmt.Errorf("table %s: %w", changes[i].Name, err)
@@ -76,7 +93,8 @@ func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 		}
 	}
 	for _, r := range c.SetRefs {
-		if _, err := t.exec("INSERT OR REPLACE INTO refs (table_id, name, snapshot_id, body) VALUES (?, ?, ?, ?)",
+		if _, err := t.exec(`INSERT INTO refs (table_id, name, snapshot_id, body) VALUES (?, ?, ?, ?)
+			ON CONFLICT (table_id, name) DO UPDATE SET snapshot_id = excluded.snapshot_id, body = excluded.body`,
 			h.ID, r.Name, r.SnapshotID, []byte(r.Body)); err != nil {
 			return h, err
 		}
@@ -94,7 +112,7 @@ func (t *tx) applyHead(c *Change, h *Head) error {
 	if c.From == 0 {
 		return t.insertHead(c, h)
 	}
-	if c.Location != "" {
+	if c.Moved {
 		var was string
 		if err := t.row("SELECT location FROM tables WHERE id = ?", []any{h.ID}, &was); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -108,7 +126,7 @@ func (t *tx) applyHead(c *Change, h *Head) error {
 	n, err := t.exec(`UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
 		last_sequence_number = ?, next_row_id = ? WHERE id = ? AND version = ?`,
 		h.Version, h.FormatVersion, h.Location, h.UUID, h.LastUpdatedMS, h.LastSequenceNumber, h.NextRowID, h.ID, c.From)
-	if isUnique(err) {
+	if t.isUnique(err) {
 		return fmt.Errorf("%w: the table UUID %s is another table's", catalog.ErrInvalid, h.UUID)
 	}
 	if err != nil {
@@ -156,7 +174,7 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 		[]any{ns, c.Name.Name(), h.UUID, h.Location, h.FormatVersion, h.Version, h.LastUpdatedMS,
 			h.LastSequenceNumber, h.NextRowID, h.MaterializedVersion, h.MaterializedLocation}, &h.ID)
-	if isUnique(err) {
+	if t.isUnique(err) {
 		return fmt.Errorf("%w: the table UUID %s is another table's", catalog.ErrExists, h.UUID)
 	}
 	if err != nil {
@@ -197,14 +215,14 @@ func (t *tx) applySkeleton(c *Change, id int64) error {
 	if c.Skeleton == nil {
 		return nil
 	}
-	_, err := t.exec("INSERT OR REPLACE INTO skeletons (table_id, body) VALUES (?, ?)", id, c.Skeleton)
+	_, err := t.exec("INSERT INTO skeletons (table_id, body) VALUES (?, ?) ON CONFLICT (table_id) DO UPDATE SET body = excluded.body", id, c.Skeleton)
 	return err
 }
 
 func (t *tx) applySnapshots(c *Change, h Head) error {
 	for _, s := range c.AddSnapshots {
 		_, err := t.exec("INSERT INTO snapshots (table_id, snapshot_id, body) VALUES (?, ?, ?)", h.ID, s.ID, []byte(s.Body))
-		if isUnique(err) {
+		if t.isUnique(err) {
 			return fmt.Errorf("%w: snapshot %d already exists", catalog.ErrInvalid, s.ID)
 		}
 		if err != nil {
@@ -218,12 +236,12 @@ func (t *tx) applySnapshots(c *Change, h Head) error {
 		}
 	case len(c.RemoveSnapshots) > 0:
 		if _, err := t.exec(`DELETE FROM snapshot_log WHERE table_id = ? AND version <= (SELECT max(version) FROM snapshot_log
-			WHERE table_id = ? AND snapshot_id IN (SELECT value FROM json_each(?)))`, h.ID, h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
+			WHERE table_id = ? AND snapshot_id IN (`+t.d.ids+`))`, h.ID, h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
 			return err
 		}
 	}
 	if len(c.RemoveSnapshots) > 0 {
-		if _, err := t.exec("DELETE FROM snapshots WHERE table_id = ? AND snapshot_id IN (SELECT value FROM json_each(?))",
+		if _, err := t.exec("DELETE FROM snapshots WHERE table_id = ? AND snapshot_id IN ("+t.d.ids+")",
 			h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
 			return err
 		}

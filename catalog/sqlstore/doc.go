@@ -9,6 +9,13 @@
 // metadata file is recorded for a version at most once; the snapshot log has no entry before a removed one.
 // The store knows rows, not Iceberg: what a commit means is decided in catalog/server.
 //
+// Two kinds of database hold the same tables. SQLite, embedded: one process at a time writes, others wait for the
+// file's lock. Postgres: any number of catalogs share it, with no leader; the swap of the head row decides between
+// commits to one table, and what looks for free names or places runs under one advisory lock. All SQL is written once;
+// dialect has the few places where the two differ.
+//
+// A change that carries a Receipt leaves it in its own transaction, so that the effect and the memory of it are one.
+//
 // Durability: SQLite in WAL mode. A killed process never loses an acknowledged commit. With Synchronous
 // "full" (the default) neither does a power failure; with "normal" a power failure may take back the last
 // commits, but never tears one or reorders them.

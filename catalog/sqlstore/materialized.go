@@ -22,7 +22,7 @@ func (s *Store) Materialized(ctx context.Context, tableID int64, f MetadataFile)
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec("INSERT OR IGNORE INTO metadata_files (table_id, version, at_ms, location) VALUES (?, ?, ?, ?)",
+		if _, err := t.exec("INSERT INTO metadata_files (table_id, version, at_ms, location) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			tableID, f.Version, f.AtMS, f.Location); err != nil {
 			return err
 		}
@@ -32,7 +32,8 @@ func (s *Store) Materialized(ctx context.Context, tableID int64, f MetadataFile)
 		if newest >= f.Version {
 			return nil
 		}
-		_, err = t.exec("UPDATE tables SET materialized_version = ?, materialized_location = ? WHERE id = ?", f.Version, location, tableID)
+		_, err = t.exec("UPDATE tables SET materialized_version = ?, materialized_location = ? WHERE id = ? AND materialized_version < ?",
+			f.Version, location, tableID, f.Version)
 		return err
 	})
 	return location, err

@@ -23,7 +23,7 @@ func old(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	first, err := os.ReadFile("migrations/0001_tables.sql")
+	first, err := os.ReadFile("migrations/sqlite/0001_tables.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestUpgrade(t *testing.T) {
 	path := old(t)
 	id := catalog.Identifier{"ns", "v"}
 	for range 2 {
-		s, err := Open(t.Context(), path, Options{})
+		s, err := Open(t.Context(), path, Options{}, PostgresOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestNewerDatabase(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), "use a newer one") {
+	if _, err := Open(t.Context(), path, Options{}, PostgresOptions{}); err == nil || !strings.Contains(err.Error(), "use a newer one") {
 		t.Errorf("opened a database of the future: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/firnlake/firn/catalog"
@@ -18,10 +19,13 @@ type Page struct {
 	Limit int
 }
 
+// noLimit is more rows than there are.
+const noLimit = math.MaxInt32
+
 // limit gives SQL's LIMIT: one more than asked, so that the caller sees whether there is a next page.
 func (p Page) limit() int {
 	if p.Limit <= 0 {
-		return -1
+		return noLimit
 	}
 	return p.Limit + 1
 }
@@ -48,12 +52,15 @@ func (s *Store) CreateNamespace(ctx context.Context, ns catalog.Identifier, prop
 		return err
 	}
 	return s.change(ctx, "create namespace "+ns.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		parent, err := t.namespaceID(ns.Namespace())
 		if err != nil {
 			return err
 		}
 		_, err = t.exec("INSERT INTO namespaces (parent_id, name, properties) VALUES (?, ?, ?)", parent, ns.Name(), body)
-		if isUnique(err) {
+		if t.isUnique(err) {
 			return fmt.Errorf("%w: namespace %s", catalog.ErrExists, ns)
 		}
 		return err
@@ -141,6 +148,9 @@ type PropertiesChange struct{ Updated, Removed, Missing []string }
 // UpdateNamespace removes and sets properties.
 func (s *Store) UpdateNamespace(ctx context.Context, ns catalog.Identifier, removals []string, updates map[string]string) (change PropertiesChange, err error) {
 	err = s.change(ctx, "update namespace "+ns.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		id, props, err := t.namespaceProps(ns)
 		if err != nil {
 			return err
@@ -170,6 +180,9 @@ func (s *Store) UpdateNamespace(ctx context.Context, ns catalog.Identifier, remo
 // DropNamespace removes an empty namespace.
 func (s *Store) DropNamespace(ctx context.Context, ns catalog.Identifier) error {
 	return s.change(ctx, "drop namespace "+ns.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		id, err := t.namespaceID(ns)
 		if err != nil {
 			return err
@@ -178,9 +191,9 @@ func (s *Store) DropNamespace(ctx context.Context, ns catalog.Identifier) error 
 			return fmt.Errorf("%w: the empty namespace", catalog.ErrNoSuchNamespace)
 		}
 		var n int
-		if err := t.row(`SELECT (SELECT count(*) FROM (SELECT 1 FROM tables WHERE namespace_id = ? LIMIT 1))
-			+ (SELECT count(*) FROM (SELECT 1 FROM views WHERE namespace_id = ? LIMIT 1))
-			+ (SELECT count(*) FROM (SELECT 1 FROM namespaces WHERE parent_id = ? LIMIT 1))`, []any{id, id, id}, &n); err != nil {
+		if err := t.row(`SELECT (SELECT count(*) FROM (SELECT 1 FROM tables WHERE namespace_id = ? LIMIT 1) AS a)
+			+ (SELECT count(*) FROM (SELECT 1 FROM views WHERE namespace_id = ? LIMIT 1) AS b)
+			+ (SELECT count(*) FROM (SELECT 1 FROM namespaces WHERE parent_id = ? LIMIT 1) AS c)`, []any{id, id, id}, &n); err != nil {
 			return err
 		}
 		if n > 0 {

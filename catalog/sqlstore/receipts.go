@@ -44,7 +44,7 @@ func (s *Store) change(ctx context.Context, what string, fn func(*tx) error) err
 
 func (t *tx) leave(r Receipt, now time.Time) error {
 	_, err := t.exec("INSERT INTO receipts (key, at_ms, request, status, body) VALUES (?, ?, ?, ?, ?)", r.Key, now.UnixMilli(), r.Request, r.Status, r.Body)
-	if isUnique(err) {
+	if t.isUnique(err) {
 		return ErrRepeated
 	}
 	return err
@@ -92,7 +92,7 @@ func (s *Store) Settle(ctx context.Context, r Receipt) (out Receipt, err error) 
 // PruneReceipts deletes at most limit receipts from before a time.
 func (s *Store) PruneReceipts(ctx context.Context, before time.Time, limit int) (n int64, err error) {
 	err = s.read(ctx, "receipts", func(t *tx) error { // most often there is nothing to do, and nothing to write
-		return t.row("SELECT count(*) FROM (SELECT 1 FROM receipts WHERE at_ms < ? LIMIT 1)", []any{before.UnixMilli()}, &n)
+		return t.row("SELECT count(*) FROM (SELECT 1 FROM receipts WHERE at_ms < ? LIMIT 1) AS a", []any{before.UnixMilli()}, &n)
 	})
 	if err != nil || n == 0 {
 		return 0, err

@@ -13,7 +13,7 @@ import (
 func TestReceipts(t *testing.T) {
 	for name, dsn := range map[string]string{"memory": "sqlite::memory:", "disk": filepath.Join(t.TempDir(), "catalog.db")} {
 		t.Run(name, func(t *testing.T) {
-			s, err := Open(t.Context(), dsn, Options{})
+			s, err := Open(t.Context(), dsn, Options{}, PostgresOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -148,7 +148,7 @@ func (t *tx) state(h Head, scope Scope) (*State, error) {
 	}
 	limit := 1
 	if scope.FullLog {
-		limit = -1
+		limit = noLimit
 	}
 	if err := t.rows("SELECT at_ms, snapshot_id FROM snapshot_log WHERE table_id = ? ORDER BY version DESC LIMIT ?", []any{h.ID, limit}, func(r *sql.Rows) error {
 		var e LogEntry
@@ -194,14 +194,14 @@ func (t *tx) loadSnapshots(st *State, scope Scope) error {
 		}
 	}
 	return t.rows(`SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN (
-		SELECT snapshot_id FROM refs WHERE table_id = ? UNION SELECT value FROM json_each(?)) ORDER BY ord`,
+		SELECT snapshot_id FROM refs WHERE table_id = ? UNION `+t.d.ids+`) ORDER BY ord`,
 		[]any{st.ID, st.ID, jsonIDs(also)}, add)
 }
 
 // SnapshotsByID reads those of the named snapshots that exist, in order of arrival.
 func (s *Store) SnapshotsByID(ctx context.Context, tableID int64, ids []int64) (out []Snapshot, err error) {
 	err = s.read(ctx, fmt.Sprintf("snapshots of table %d", tableID), func(t *tx) error {
-		return t.rows("SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN (SELECT value FROM json_each(?)) ORDER BY ord",
+		return t.rows("SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN ("+t.d.ids+") ORDER BY ord",
 			[]any{tableID, jsonIDs(ids)}, func(r *sql.Rows) error {
 				var s Snapshot
 				if err := r.Scan(&s.ID, (*[]byte)(&s.Body)); err != nil {
@@ -263,7 +263,7 @@ func (t *tx) at(query, column string, args []any, loc string, uuid *string) erro
 		return err
 	}
 	// '0' follows '/' in byte order, so the range is exactly what begins with loc and a slash.
-	err = t.row(query+"("+column+" IN (SELECT value FROM json_each(?)) OR "+column+" >= ? AND "+column+" < ?) LIMIT 1",
+	err = t.row(query+"("+column+" IN ("+t.d.texts+") OR "+column+" >= ? AND "+column+" < ?) LIMIT 1",
 		append(args, string(list), loc+"/", loc+"0"), uuid)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%w: none at %s", catalog.ErrNoSuchTable, loc)
@@ -274,6 +274,9 @@ func (t *tx) at(query, column string, args []any, loc string, uuid *string) erro
 // Rename moves a table to another name. A commit that was prepared under the old name fails with ErrStale.
 func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
 	return s.change(ctx, "rename table "+from.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		h, err := t.head(from)
 		if err != nil {
 			return err
@@ -293,6 +296,9 @@ func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
 // Drop removes a table's rows, its history with them, and returns the row it had.
 func (s *Store) Drop(ctx context.Context, id catalog.Identifier) (h Head, err error) {
 	err = s.change(ctx, "drop table "+id.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		if h, err = t.head(id); err != nil {
 			return err
 		}
@@ -302,6 +308,11 @@ func (s *Store) Drop(ctx context.Context, id catalog.Identifier) (h Head, err er
 }
 
 func (t *tx) drop(id int64) error {
+	// A commit that is under way ends first, or finds the table gone: it must not add rows behind the deletes.
+	var version int64
+	if err := t.row("SELECT version FROM tables WHERE id = ?"+t.d.forUpdate, []any{id}, &version); err != nil {
+		return err
+	}
 	for _, table := range []string{"skeletons", "snapshots", "refs", "snapshot_log", "metadata_files", "history"} {
 		if _, err := t.exec("DELETE FROM "+table+" WHERE table_id = ?", id); err != nil {
 			return err

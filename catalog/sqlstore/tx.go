@@ -3,51 +3,60 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"fmt"
 	"time"
-
-	"github.com/firnlake/firn/catalog"
-	sqlite "modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
 )
 
 // writeTimeout bounds one write transaction once it has begun. A caller that goes away does not interrupt
 // it: a commit is then either done or not, never left to the driver's timing.
 const writeTimeout = 15 * time.Second
 
+// querier runs statements, with parameters written as '?'.
+type querier interface {
+	exec(ctx context.Context, query string, args []any) (sql.Result, error)
+	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
+}
+
+// dialect is where the databases differ in what they are asked. The rest is SQL that all of them understand.
+type dialect struct {
+	ids, texts string // a parameter that is a JSON array, as a subquery of numbers or strings
+	forUpdate  string // behind a SELECT: nobody else changes the rows until the transaction ends
+	structure  string // a statement that lets one transaction at a time go on; empty where writers are alone anyway
+	unique     func(error) bool
+}
+
 // tx is an open transaction. Reads and writes go through it alone.
 type tx struct {
-	ctx  context.Context
-	prep func(query string) (*sql.Stmt, error)
+	ctx context.Context
+	q   querier
+	d   *dialect
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
-	if err != nil {
-		return 0, err
-	}
-	r, err := st.ExecContext(t.ctx, args...)
+	r, err := t.q.exec(t.ctx, query, args)
 	if err != nil {
 		return 0, err
 	}
 	return r.RowsAffected()
 }
 
+// row reads the first row; sql.ErrNoRows when there is none.
 func (t *tx) row(query string, args []any, dest ...any) error {
-	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
-	if err != nil {
-		return err
+	found := false
+	err := t.rows(query, args, func(r *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return r.Scan(dest...)
+	})
+	if err == nil && !found {
+		return sql.ErrNoRows
 	}
-	return st.QueryRowContext(t.ctx, args...).Scan(dest...)
+	return err
 }
 
 func (t *tx) rows(query string, args []any, each func(*sql.Rows) error) error {
-	st, err := t.prep(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
-	if err != nil {
-		return err
-	}
-	rows, err := st.QueryContext(t.ctx, args...)
+	rows, err := t.q.query(t.ctx, query, args)
 	if err != nil {
 		return err
 	}
@@ -60,88 +69,15 @@ func (t *tx) rows(query string, args []any, each func(*sql.Rows) error) error {
 	return rows.Err()
 }
 
-// write runs fn in one write transaction. The error of COMMIT itself is ErrUnknownOutcome unless SQLite
-// says that it did not happen.
-func (s *Store) write(ctx context.Context, what string, fn func(*tx) error) error {
-	select {
-	case <-s.turn:
-	case <-s.closed:
-		return fmt.Errorf("%s: %w: the catalog's database is closed", what, catalog.ErrUnavailable)
-	case <-ctx.Done():
-		return fmt.Errorf("%s: waiting for the catalog's database: %w: %w", what, catalog.ErrUnavailable, ctx.Err())
+// alone is called first by a transaction that looks for a free name or place, or for emptiness, and then relies on
+// it: until it ends no other such transaction runs. Commits to tables that exist do not wait for it.
+func (t *tx) alone() error {
+	if t.d.structure == "" {
+		return nil
 	}
-	defer func() { s.turn <- struct{}{} }()
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnavailable, err)
-	}
-	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	if _, err := s.conn.ExecContext(wctx, "BEGIN IMMEDIATE"); err != nil {
-		return classify(what, err)
-	}
-	if err := fn(&tx{ctx: wctx, prep: s.prepare}); err != nil {
-		_, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return classify(what, errors.Join(err, rerr))
-	}
-	if _, err := s.conn.ExecContext(wctx, "COMMIT"); err != nil {
-		// After a failed COMMIT the transaction may still be open; a ROLLBACK that works proves that nothing was kept.
-		if _, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
-			return classify(what, err)
-		}
-		return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
-	}
-	return nil
-}
-
-// prepare is called with the turn held.
-func (s *Store) prepare(query string) (*sql.Stmt, error) {
-	if st, ok := s.stmts[query]; ok {
-		return st, nil
-	}
-	st, err := s.conn.PrepareContext(context.Background(), query)
-	if err != nil {
-		return nil, err
-	}
-	s.stmts[query] = st
-	return st, nil
-}
-
-// read runs fn on one consistent state of the database.
-func (s *Store) read(ctx context.Context, what string, fn func(*tx) error) error {
-	if s.reader == nil {
-		return s.write(ctx, what, fn)
-	}
-	rtx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return classify(what, err)
-	}
-	defer func() { _ = rtx.Rollback() }() // it only read
-	t := &tx{ctx: ctx, prep: func(q string) (*sql.Stmt, error) { return rtx.PrepareContext(ctx, q) }}
-	if err := fn(t); err != nil {
-		return classify(what, err)
-	}
-	return nil
-}
-
-// classify turns what the database reports into the catalog's sentinels. It is only used where nothing was committed.
-func classify(what string, err error) error {
-	var se *sqlite.Error
-	if errors.As(err, &se) {
-		switch se.Code() & 0xff {
-		case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_INTERRUPT,
-			lib.SQLITE_CANTOPEN, lib.SQLITE_READONLY, lib.SQLITE_NOMEM:
-			return fmt.Errorf("%s: %w: database: %w", what, catalog.ErrUnavailable, err)
-		}
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrConnDone) {
-		return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnavailable, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	_, err := t.exec(t.d.structure)
+	return err
 }
 
 // isUnique reports a violated UNIQUE or PRIMARY KEY constraint.
-func isUnique(err error) bool {
-	var se *sqlite.Error
-	return errors.As(err, &se) &&
-		(se.Code() == lib.SQLITE_CONSTRAINT_UNIQUE || se.Code() == lib.SQLITE_CONSTRAINT_PRIMARYKEY || se.Code() == lib.SQLITE_CONSTRAINT_ROWID)
-}
+func (t *tx) isUnique(err error) bool { return err != nil && t.d.unique(err) }

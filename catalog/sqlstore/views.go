@@ -94,6 +94,9 @@ func (t *tx) freeTarget(ns int64, from, to catalog.Identifier) error {
 func (s *Store) CreateView(ctx context.Context, id catalog.Identifier, v View) (View, error) {
 	v.Version = 1
 	err := s.change(ctx, "create view "+id.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		ns, err := t.namespaceOf(id)
 		if err != nil {
 			return err
@@ -106,7 +109,7 @@ func (s *Store) CreateView(ctx context.Context, id catalog.Identifier, v View) (
 		}
 		err = t.row("INSERT INTO views (namespace_id, name, uuid, version, metadata_dir, metadata_location, body) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
 			[]any{ns, id.Name(), v.UUID, v.Version, v.MetadataDir, v.MetadataLocation, v.Body}, &v.ID)
-		if isUnique(err) {
+		if t.isUnique(err) {
 			return fmt.Errorf("%w: the view UUID %s is another view's", catalog.ErrInvalid, v.UUID)
 		}
 		return err
@@ -138,6 +141,9 @@ func (s *Store) LoadView(ctx context.Context, id catalog.Identifier) (v View, er
 // newest, or when another view has the name now.
 func (s *Store) ReplaceView(ctx context.Context, id catalog.Identifier, v View) (View, error) {
 	err := s.change(ctx, "replace view "+id.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		now, err := t.view(id)
 		if err != nil {
 			return err
@@ -175,6 +181,9 @@ func (s *Store) ListViews(ctx context.Context, ns catalog.Identifier, page Page)
 // RenameView moves a view to another name. A commit that was prepared under the old name finds no view.
 func (s *Store) RenameView(ctx context.Context, from, to catalog.Identifier) error {
 	return s.change(ctx, "rename view "+from.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		v, err := t.view(from)
 		if err != nil {
 			return err
@@ -194,6 +203,9 @@ func (s *Store) RenameView(ctx context.Context, from, to catalog.Identifier) err
 // DropView removes a view's row. Its metadata files stay.
 func (s *Store) DropView(ctx context.Context, id catalog.Identifier) error {
 	return s.change(ctx, "drop view "+id.String(), func(t *tx) error {
+		if err := t.alone(); err != nil {
+			return err
+		}
 		v, err := t.view(id)
 		if err != nil {
 			return err

@@ -2,7 +2,8 @@
 # Apache Iceberg's REST compatibility kit 1.10, against a REST catalog that runs: table and view tests, 148 in all.
 #   rck.sh prepare              fetch the jars (Maven Central, versions in rck-pom.xml)
 #   rck.sh run URI [REPORT]     run it; details of what did not pass go to REPORT, the totals to standard output
-#   rck.sh firn FIRN [REPORT]   the same against the program FIRN, as "firn catalog" on SQLite and local disk
+#   rck.sh firn FIRN [REPORT]   the same against the program FIRN, as "firn catalog" over local disk, on SQLite or on the
+#                               Postgres that RCK_STORE names (postgres://user@host/database; PGPASSWORD counts)
 # It fails when a test fails, or when fewer pass than Iceberg's own reference server passes. The kit drops the namespaces
 # "ns" and "newdb" with all that is in them: give it a catalog of its own. RCK_OPTS holds more -D options of the kit.
 set -euo pipefail
@@ -60,7 +61,7 @@ firn() {
   port=$(freeport)
   cat > "$dir/firn.yaml" << YAML
 warehouse: file:///tmp
-catalog: {listen: "127.0.0.1:$port", store: "sqlite://$dir/catalog.db"}
+catalog: {listen: "127.0.0.1:$port", store: "${RCK_STORE:-sqlite://$dir/catalog.db}"}
 http: {listen: "127.0.0.1:0"}
 YAML
   FIRN_OWNER=${FIRN_OWNER:-$$} spawn "$dir" "$port" env -u FIRN_TOOLS -u FIRN_OWNER "$program" catalog -c "$dir/firn.yaml" --data "$dir"

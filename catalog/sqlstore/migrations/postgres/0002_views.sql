@@ -1,0 +1,12 @@
+CREATE TABLE views (
+  id                BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- never reused
+  namespace_id      BIGINT NOT NULL REFERENCES namespaces (id),
+  name              TEXT   COLLATE "C" NOT NULL,                     -- no table of the namespace has it
+  uuid              TEXT   NOT NULL UNIQUE,
+  version           BIGINT NOT NULL,                   -- grows by one per commit; what a commit compares and swaps
+  metadata_dir      TEXT   COLLATE "C" NOT NULL,       -- where its metadata files lie; no table's location overlaps it
+  metadata_location TEXT   NOT NULL,                   -- of this version's metadata file
+  body              BYTEA  NOT NULL,                   -- the metadata JSON, as that file has it
+  UNIQUE (namespace_id, name)
+);
+CREATE INDEX views_by_metadata_dir ON views (metadata_dir);

@@ -1,0 +1,240 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/units"
+)
+
+// PostgresOptions tune a store on Postgres. The zero value is made usable by WithDefaults.
+type PostgresOptions struct {
+	// Password is that of the user in the DSN, which must not hold it itself. Without one PGPASSWORD and PGPASSFILE count.
+	Password units.Secret `yaml:"password"`
+	// MaxConns bounds the connections of one process; default 16.
+	MaxConns int `yaml:"max_conns"`
+	// LockTimeout bounds the wait for a row that another process holds; default 5s.
+	LockTimeout units.Duration `yaml:"lock_timeout"`
+}
+
+// WithDefaults fills unset fields.
+func (o PostgresOptions) WithDefaults() PostgresOptions {
+	if o.MaxConns == 0 {
+		o.MaxConns = 16
+	}
+	if o.LockTimeout == 0 {
+		o.LockTimeout = units.Duration(5 * time.Second)
+	}
+	return o
+}
+
+// Validate names the first option that cannot be used.
+func (o PostgresOptions) Validate() error {
+	switch {
+	case o.MaxConns < 2 || o.MaxConns > 1000:
+		return fmt.Errorf("max_conns: %d is not within 2 to 1000", o.MaxConns)
+	case o.LockTimeout.D() < 100*time.Millisecond:
+		return fmt.Errorf("lock_timeout: %s is shorter than 100ms", o.LockTimeout.D())
+	}
+	return nil
+}
+
+const (
+	// structureLock is the advisory lock of those who look for free names and places, and of migrations.
+	structureLock = 0x6669726e // "firn"
+	// idleInTransaction ends a transaction whose process went away without a word.
+	idleInTransaction = 30 * time.Second
+	// connIdle is how long a connection waits for its next use.
+	connIdle = 5 * time.Minute
+	// openTimeout bounds connecting and bringing the schema up to date.
+	openTimeout = 30 * time.Second
+	// sizeTimeout bounds the question for the size of the database.
+	sizeTimeout = 2 * time.Second
+)
+
+// postgres is a database that any number of processes share. Its transactions are READ COMMITTED: what two of them
+// must not do at the same time is a compare-and-swap on one row, or happens under structureLock.
+type postgres struct {
+	db *sql.DB
+}
+
+var postgresDialect = dialect{
+	ids:       "SELECT value::bigint FROM json_array_elements_text(?::json)",
+	texts:     "SELECT value FROM json_array_elements_text(?::json)",
+	forUpdate: " FOR UPDATE",
+	structure: fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", structureLock),
+	unique: func(err error) bool {
+		var pe *pgconn.PgError
+		return errors.As(err, &pe) && pe.Code == "23505"
+	},
+}
+
+func openPostgres(ctx context.Context, dsn string, o PostgresOptions) (*postgres, error) {
+	o = o.WithDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if u, err := url.Parse(dsn); err != nil {
+		return nil, errors.New("it is no URL, as in postgres://user@host:5432/database")
+	} else if _, has := u.User.Password(); has || u.Query().Has("password") {
+		return nil, errors.New("the URL holds a password: set catalog.postgres.password, as env:NAME or file:PATH, or PGPASSFILE")
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if pw := o.Password.Reveal(); pw != "" {
+		cfg.Password = pw
+	}
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	for k, v := range map[string]string{"application_name": "firn catalog", "lock_timeout": ms(o.LockTimeout.D()),
+		"statement_timeout": ms(writeTimeout), "idle_in_transaction_session_timeout": ms(idleInTransaction)} {
+		if _, set := cfg.RuntimeParams[k]; !set {
+			cfg.RuntimeParams[k] = v
+		}
+	}
+	p := &postgres{db: stdlib.OpenDB(*cfg)}
+	p.db.SetMaxOpenConns(o.MaxConns)
+	p.db.SetMaxIdleConns(o.MaxConns)
+	p.db.SetConnMaxIdleTime(connIdle)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := p.migrate(ctx); err != nil {
+		return nil, errors.Join(err, p.db.Close())
+	}
+	return p, nil
+}
+
+func (p *postgres) migrate(ctx context.Context) error {
+	t, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = t.Rollback() }() // after a commit it does nothing
+	if _, err := t.ExecContext(ctx, postgresDialect.structure); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if err := migrate(ctx, t, "postgres", "INSERT INTO schema_version (version) VALUES ($1)"); err != nil {
+		return err
+	}
+	return t.Commit()
+}
+
+func (p *postgres) write(ctx context.Context, what string, fn func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return classifyPostgres(what, err)
+	}
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	t, err := p.db.BeginTx(wctx, nil)
+	if err != nil {
+		return classifyPostgres(what, err)
+	}
+	if err := fn(&tx{ctx: wctx, q: numbered{t}, d: &postgresDialect}); err != nil {
+		_ = t.Rollback() // the server does as much when the connection is gone
+		return classifyPostgres(what, err)
+	}
+	if err := t.Commit(); err != nil {
+		var pe *pgconn.PgError
+		if errors.As(err, &pe) && pe.Code != "57P01" && pe.Code != "57P02" { // a server that refuses, not one that goes down
+			return classifyPostgres(what, err)
+		}
+		return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
+	}
+	return nil
+}
+
+func (p *postgres) read(ctx context.Context, what string, fn func(*tx) error) error {
+	t, err := p.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return classifyPostgres(what, err)
+	}
+	defer func() { _ = t.Rollback() }() // it only read
+	if err := fn(&tx{ctx: ctx, q: numbered{t}, d: &postgresDialect}); err != nil {
+		return classifyPostgres(what, err)
+	}
+	return nil
+}
+
+// Bytes implements backend; 0 when the database does not answer at once.
+func (p *postgres) Bytes() (n int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), sizeTimeout)
+	defer cancel()
+	if err := p.db.QueryRowContext(ctx, "SELECT pg_database_size(current_database())").Scan(&n); err != nil {
+		return 0
+	}
+	return n
+}
+
+// Close implements backend.
+func (p *postgres) Close() error { return p.db.Close() }
+
+// numbered writes parameters as Postgres has them: $1, $2.
+type numbered struct{ t *sql.Tx }
+
+func (n numbered) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
+	return n.t.ExecContext(ctx, number(query), args...)
+}
+
+func (n numbered) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	return n.t.QueryContext(ctx, number(query), args...)
+}
+
+// numbers remembers what number made of the store's own statements, of which there are some dozens.
+var numbers sync.Map
+
+func number(query string) string {
+	if q, ok := numbers.Load(query); ok {
+		return q.(string)
+	}
+	var b strings.Builder
+	n := 0
+	for i, part := range strings.Split(query, "?") {
+		if i > 0 {
+			n++
+			b.WriteString("$" + strconv.Itoa(n))
+		}
+		b.WriteString(part)
+	}
+	numbers.Store(query, b.String())
+	return b.String()
+}
+
+// classifyPostgres turns what the database reports into the catalog's sentinels. It is only used where nothing was
+// committed.
+func classifyPostgres(what string, err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch {
+		case pe.Code == "22021", pe.Code == "22P05": // text that Postgres cannot keep, such as a NUL
+			return fmt.Errorf("%s: %w: %w", what, catalog.ErrInvalid, err)
+		case strings.HasPrefix(pe.Code, "08"), strings.HasPrefix(pe.Code, "53"), strings.HasPrefix(pe.Code, "57"),
+			strings.HasPrefix(pe.Code, "40"), pe.Code == "55P03", pe.Code == "25006", pe.Code == "25P03", pe.Code == "58030":
+			// connection lost, out of a resource, shut down, a deadlock, a lock not had in time, a replica, a lost disk
+			return unavailable(what, err)
+		}
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	var ne net.Error
+	var ce *pgconn.ConnectError
+	if gone(err) || errors.As(err, &ne) || errors.As(err, &ce) || errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err) {
+		return unavailable(what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
