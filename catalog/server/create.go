@@ -322,20 +322,9 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 		}
 	}
 	loc := strings.TrimRight(metadataLocation, "/")
-	key, err := s.key(loc)
+	doc, err := s.readMetadata(ctx, loc)
 	if err != nil {
 		return nil, err
-	}
-	info, err := s.wh.Stat(ctx, key)
-	if err != nil {
-		return nil, storageError("metadata file "+loc, err)
-	}
-	if info.Size > int64(s.cfg.MaxMetadata) {
-		return nil, fmt.Errorf("%w: metadata file %s has %d bytes, max_metadata allows %d", catalog.ErrInvalid, loc, info.Size, s.cfg.MaxMetadata)
-	}
-	doc, err := s.wh.Get(ctx, key)
-	if err != nil {
-		return nil, storageError("metadata file "+loc, err)
 	}
 	m, err := parse(doc)
 	if err != nil {
@@ -373,6 +362,26 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 		s.exposed.drop(old.ID)
 	}
 	return l, err
+}
+
+// readMetadata reads a metadata file in the warehouse, if it is no larger than max_metadata.
+func (s *Service) readMetadata(ctx context.Context, loc string) ([]byte, error) {
+	key, err := s.key(loc)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.wh.Stat(ctx, key)
+	if err != nil {
+		return nil, storageError("metadata file "+loc, err)
+	}
+	if info.Size > int64(s.cfg.MaxMetadata) {
+		return nil, fmt.Errorf("%w: metadata file %s has %d bytes, max_metadata allows %d", catalog.ErrInvalid, loc, info.Size, s.cfg.MaxMetadata)
+	}
+	doc, err := s.wh.Get(ctx, key)
+	if err != nil {
+		return nil, storageError("metadata file "+loc, err)
+	}
+	return doc, nil
 }
 
 // metadataDir is the location where the metadata files of a table or view go, as its writers write it.

@@ -41,6 +41,7 @@ func FuzzREST(f *testing.F) {
 		add(1, "/v1/namespaces/ns/tables/t", `{"requirements":[{"type":"assert-ref-snapshot-id","ref":"main","snapshot-id":1}],"updates":[`+u+`]}`)
 	}
 	add(1, "/v1/namespaces/ns/views", viewJSON("w", `,"location":"s3://lake/warehouse/x"`))
+	add(1, "/v1/namespaces/ns/register-view", `{"name":"w","metadata-location":"s3://lake/warehouse/bad.metadata.json"}`)
 	add(1, "/v1/views/rename", `{"source":{"namespace":["ns"],"name":"v"},"destination":{"namespace":["ns"],"name":"u"}}`)
 	add(2, "/v1/namespaces/ns/views/v", "")
 	for _, u := range []string{`{"action":"add-view-version","view-version":` + versionJSON(1, -1, "spark", "select 2") + `},{"action":"set-current-view-version","view-version-id":-1}`,

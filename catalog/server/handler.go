@@ -71,6 +71,7 @@ var endpoints = []endpoint{
 	{"rename_table", "POST", "/v1/tables/rename", true, (*handler).renameTable},
 	{"list_views", "GET", "/v1/namespaces/{ns}/views", true, (*handler).listViews},
 	{"create_view", "POST", "/v1/namespaces/{ns}/views", true, (*handler).createView},
+	{"register_view", "POST", "/v1/namespaces/{ns}/register-view", true, (*handler).registerView},
 	{"load_view", "GET", "/v1/namespaces/{ns}/views/{v}", true, (*handler).loadView},
 	{"view_exists", "HEAD", "/v1/namespaces/{ns}/views/{v}", true, (*handler).viewExists},
 	{"replace_view", "POST", "/v1/namespaces/{ns}/views/{v}", true, (*handler).replaceView},

@@ -139,6 +139,7 @@ var remade = map[string]func(*handler, *request) (reply, error){
 	"register_table":   func(h *handler, r *request) (reply, error) { return h.tableAgain(r, true) },
 	"commit_table":     func(h *handler, r *request) (reply, error) { return h.tableAgain(r, false) },
 	"create_view":      (*handler).viewAgain,
+	"register_view":    (*handler).viewAgain,
 	"replace_view":     (*handler).viewAgain,
 	"create_namespace": (*handler).namespaceAgain,
 	"update_namespace": (*handler).propertiesAgain,

@@ -110,7 +110,7 @@ func TestOnPostgres(t *testing.T) {
 		"WalkThrough": TestWalkThrough, "Pages": TestPages, "Refused": TestRefused, "Words": TestWords, "Statuses": TestStatuses,
 		"ETag": TestETag, "RegisterOverwrite": TestRegisterOverwrite, "IdempotencyKeys": TestIdempotencyKeys, "IdempotencyAtOnce": TestIdempotencyAtOnce,
 		"IdempotencyAfterUnknown": TestIdempotencyAfterUnknown, "MaterializeBeforeExpose": TestMaterializeBeforeExpose,
-		"Views": TestViews, "ViewPages": TestViewPages, "ViewsRefused": TestViewsRefused, "ViewLocations": TestViewLocations,
+		"Views": TestViews, "ViewPages": TestViewPages, "ViewsRefused": TestViewsRefused, "RegisterView": TestRegisterView, "ViewLocations": TestViewLocations,
 		"ViewsLeaveNoStrays": TestViewsLeaveNoStrays, "ViewCommitsAtOnce": TestViewCommitsAtOnce, "ViewHistoryIsBounded": TestViewHistoryIsBounded,
 	} {
 		t.Run(name, run)

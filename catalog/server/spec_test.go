@@ -25,9 +25,29 @@ type contract struct {
 	seen     map[string]bool               // "GET /v1/config 200": what the tests of this process have had answered
 }
 
-// published loads the document once.
-var published = sync.OnceValues(func() (*contract, error) {
-	raw, err := os.ReadFile("testdata/rest-catalog-open-api.yaml")
+// published is the newest document, which has more operations and headers than those before.
+func published() (*contract, error) {
+	all, err := documents()
+	if err != nil {
+		return nil, err
+	}
+	return all[len(all)-1], nil
+}
+
+// documents loads those of Iceberg 1.10 and 1.11 once.
+var documents = sync.OnceValues(func() (all []*contract, err error) {
+	for _, version := range []string{"1.10", "1.11"} {
+		c, err := readContract("testdata/rest-catalog-open-api-" + version + ".yaml")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+})
+
+func readContract(file string) (*contract, error) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +62,7 @@ var published = sync.OnceValues(func() (*contract, error) {
 	amend(c.doc)
 	c.compiler.DefaultDraft(jsonschema.Draft2020)
 	return c, c.compiler.AddResource("openapi.json", c.doc)
-})
+}
 
 // amend reads two things of the document as they are meant. It says nullable as OpenAPI 3.0 did, which 3.1 does not
 // know; and its answers about views name ErrorModel, which every server and client wraps in "error" there as elsewhere.
@@ -213,17 +233,19 @@ func (c *contract) full(short string) string {
 	return short
 }
 
-// exchange serves one request and holds it against the published document.
+// exchange serves one request and holds it against the published documents.
 func (f *fixture) exchange(t *testing.T, r *http.Request, body string) *httptest.ResponseRecorder {
 	t.Helper()
-	c, err := published()
+	all, err := documents()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
 	f.Handler().ServeHTTP(w, r)
-	if err := c.check(r, []byte(body), w); err != nil {
-		t.Errorf("%s %s: %v", r.Method, r.URL, err)
+	for _, c := range all {
+		if err := c.check(r, []byte(body), w); err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
 	}
 	return w
 }
@@ -236,6 +258,7 @@ var notServed = map[string]string{
 	"DELETE /v1/namespaces/{namespace}/tables/{table}/plan/{plan-id}": "clients plan for themselves",
 	"POST /v1/namespaces/{namespace}/tables/{table}/tasks":            "clients plan for themselves",
 	"GET /v1/namespaces/{namespace}/tables/{table}/credentials":       "keys come with the table, when they are handed out at all",
+	"POST /v1/namespaces/{namespace}/tables/{table}/sign":             "keys come with the table, when they are handed out at all",
 }
 
 // TestEveryPathIsServed: /v1/config lists exactly the document's operations, less those above, and Firn's own.

@@ -23,6 +23,16 @@ func (h *handler) createView(r *request) (reply, error) {
 	return h.view(r, "create", v, err)
 }
 
+func (h *handler) registerView(r *request) (reply, error) {
+	var body wire.RegisterTable
+	if err := h.decode(r, &body); err != nil {
+		return reply{}, err
+	}
+	r.table = body.Name
+	v, err := h.s.registerView(r.Context(), r.id(), body.MetadataLocation)
+	return h.view(r, "register", v, err)
+}
+
 func (h *handler) loadView(r *request) (reply, error) {
 	v, err := h.s.loadView(r.Context(), r.id())
 	return h.view(r, "load", v, err)

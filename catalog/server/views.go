@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/apache/iceberg-go/view"
 	"github.com/google/uuid"
@@ -52,6 +53,49 @@ func (s *Service) createView(ctx context.Context, id catalog.Identifier, req wir
 	return made, err
 }
 
+// registerView makes a view of a metadata file in the warehouse, as it stands there.
+func (s *Service) registerView(ctx context.Context, id catalog.Identifier, metadataLocation string) (sqlstore.View, error) {
+	var none sqlstore.View
+	if err := checkTableName(id); err != nil {
+		return none, err
+	}
+	if err := s.store.Free(ctx, id, "view"); err != nil {
+		return none, err
+	}
+	loc := strings.TrimRight(metadataLocation, "/")
+	doc, err := s.readMetadata(ctx, loc)
+	if err != nil {
+		return none, err
+	}
+	m, err := parseView(doc)
+	if err != nil {
+		return none, fmt.Errorf("metadata file %s: %w", loc, err)
+	}
+	dir, err := s.viewDir(ctx, m, "")
+	if err != nil {
+		return none, err
+	}
+	return s.store.CreateView(ctx, id, sqlstore.View{UUID: m.ViewUUID().String(), MetadataDir: dir, MetadataLocation: loc, Body: doc})
+}
+
+// parseView decodes a view's metadata and makes sure that a builder takes it. A panic of the library is a bad request.
+func parseView(doc []byte) (m view.Metadata, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("%w: its metadata cannot be decoded: %v", errArgument, p)
+		}
+	}()
+	if m, err = view.ParseMetadataBytes(doc); err != nil {
+		return nil, fmt.Errorf("%w: its metadata: %w", errArgument, err)
+	}
+	b, err := view.MetadataBuilderFromBase(m)
+	if err != nil {
+		return nil, fmt.Errorf("%w: its metadata: %w", errArgument, err)
+	}
+	_, err = buildView(b, func() error { return nil })
+	return m, err
+}
+
 // newViewMetadata makes the first metadata of a view. A panic of the library is a bad request.
 func (s *Service) newViewMetadata(req wire.CreateView) (m view.Metadata, err error) {
 	switch {
@@ -95,11 +139,7 @@ func buildView(b *view.MetadataBuilder, changes func() error) (m view.Metadata, 
 
 // viewRow checks where a view lies, writes its metadata file and gives the row that names it. was is the row before.
 func (s *Service) viewRow(ctx context.Context, was sqlstore.View, m view.Metadata) (sqlstore.View, error) {
-	dir := metadataDir(m.Location(), m.Properties())
-	if err := s.checkLocation(m.Location()); err != nil {
-		return was, err
-	}
-	clean, err := cleanLocation(s.wh.URI, dir)
+	clean, err := s.viewDir(ctx, m, was.MetadataDir)
 	if err != nil {
 		return was, err
 	}
@@ -107,18 +147,29 @@ func (s *Service) viewRow(ctx context.Context, was sqlstore.View, m view.Metadat
 	if err != nil {
 		return was, fmt.Errorf("%w: encode the view's metadata: %w", catalog.ErrInvalid, err)
 	}
-	if clean != was.MetadataDir { // before a file is written into another's place; the store checks again as it commits
-		owner, err := s.store.TableAt(ctx, clean)
-		if err == nil {
-			return was, fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, clean, owner)
-		}
-		if !errors.Is(err, catalog.ErrNoSuchTable) {
-			return was, err
-		}
-	}
-	loc, err := s.putMetadata(ctx, dir, was.Version+1, body)
+	loc, err := s.putMetadata(ctx, metadataDir(m.Location(), m.Properties()), was.Version+1, body)
 	was.MetadataDir, was.MetadataLocation, was.Body = clean, loc, body
 	return was, err
+}
+
+// viewDir checks where a view lies and returns the clean directory of its metadata files, which was before perhaps.
+// It is no table's: a file in there would go with the table. The store checks that again as it commits.
+func (s *Service) viewDir(ctx context.Context, m view.Metadata, before string) (string, error) {
+	if err := s.checkLocation(m.Location()); err != nil {
+		return "", err
+	}
+	dir, err := cleanLocation(s.wh.URI, metadataDir(m.Location(), m.Properties()))
+	if err != nil || dir == before {
+		return dir, err
+	}
+	owner, err := s.store.TableAt(ctx, dir)
+	if err == nil {
+		return "", fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, dir, owner)
+	}
+	if !errors.Is(err, catalog.ErrNoSuchTable) {
+		return "", err
+	}
+	return dir, nil
 }
 
 // forget deletes a metadata file whose row was refused: nobody was told of it. Where the outcome is unknown it stays.

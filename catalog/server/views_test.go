@@ -326,6 +326,53 @@ func TestViewHistoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestRegisterView: a view that was dropped comes back from any metadata file that it ever had.
+func TestRegisterView(t *testing.T) {
+	f := withNamespace(t, memory(t))
+	const register = "/v1/namespaces/ns/register-view"
+	body := func(name, loc string) string { return `{"name":"` + name + `","metadata-location":"` + loc + `"}` }
+	first := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/ns/views", viewJSON("v", "")), 200)
+	second := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/ns/views/v", newVersion(versionJSON(1, 0, "spark", "select 2"))), 200)
+	want[failure](t, f.ask(t, "POST", register, body("v", first.Location)), 409)
+	if w := f.ask(t, "POST", register, body("w", first.Location)); w.Code != 400 || !strings.Contains(w.Body.String(), "UUID") {
+		t.Errorf("one view under two names: HTTP %d %s", w.Code, w.Body)
+	}
+	for _, l := range []loaded{second, first} {
+		want[none](t, f.ask(t, "DELETE", "/v1/namespaces/ns/views/v", ""), 204)
+		got := want[loaded](t, f.ask(t, "POST", register, body("v", l.Location)), 200)
+		if got.Location != l.Location || !sameJSON(got.Metadata, l.Metadata) {
+			t.Errorf("registered %s %s, want %s", got.Location, got.Metadata, l.Metadata)
+		}
+	}
+	if m := f.wantView(t, want[loaded](t, f.ask(t, "POST", "/v1/namespaces/ns/views/v", newVersion(versionJSON(1, 0, "spark", "select 3"))), 200)); m.CurrentVersionID() != 2 {
+		t.Errorf("the next version is %d", m.CurrentVersionID())
+	}
+	tab := f.makeTable(t, "t")
+	for name, doc := range map[string]string{
+		"empty": ``, "none": `{}`, "no-json": `{`, "table": `{"format-version":2}`, "null": `null`,
+		"no-version": strings.Replace(string(first.Metadata), `"current-version-id":1`, `"current-version-id":7`, 1),
+		"elsewhere":  strings.Replace(string(first.Metadata), "s3://lake/warehouse", "s3://other", 1),
+		"in-a-table": strings.Replace(string(first.Metadata), `"properties":{`, `"properties":{"write.metadata.path":"`+tab.Metadata.Location()+`/x",`, 1),
+		"no-uuid":    strings.Replace(string(first.Metadata), "view-uuid", "uuid", 1),
+	} {
+		if name == "in-a-table" && !strings.Contains(doc, "write.metadata.path") {
+			doc = strings.Replace(doc, `"location"`, `"properties":{"write.metadata.path":"`+tab.Metadata.Location()+`/x"},"location"`, 1)
+		}
+		if _, err := f.wh.Put(t.Context(), name+".json", strings.NewReader(doc), objstore.Overwrite); err != nil {
+			t.Fatal(err)
+		}
+		w := f.ask(t, "POST", register, body("x", f.wh.URI+"/"+name+".json"))
+		if w.Code != 400 {
+			t.Errorf("%s: HTTP %d: %s", name, w.Code, w.Body)
+		}
+	}
+	for _, loc := range []string{"", "file:///etc/passwd", f.wh.URI + "/missing.json", f.wh.URI + "/../x.json"} {
+		want[failure](t, f.ask(t, "POST", register, body("x", loc)), 400)
+	}
+	want[failure](t, f.ask(t, "POST", register, body("t", first.Location)), 409)
+	want[failure](t, f.ask(t, "POST", "/v1/namespaces/none/register-view", body("x", first.Location)), 404)
+}
+
 // TestViewsAreNoTables: a view is not found as a table, nor a table as a view.
 func TestViewsAreNoTables(t *testing.T) {
 	f := withNamespace(t, memory(t))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Apache Iceberg's REST compatibility kit 1.10, against a REST catalog that runs: table and view tests, 148 in all.
+# Apache Iceberg's REST compatibility kit, against a REST catalog that runs: table and view tests, 148 in all in the
+# version 1.10.0. RCK_VERSION chooses another.
 #   rck.sh prepare              fetch the jars (Maven Central, versions in rck-pom.xml)
 #   rck.sh run URI [REPORT]     run it; details of what did not pass go to REPORT, the totals to standard output
 #   rck.sh firn FIRN [REPORT]   the same against the program FIRN, as "firn catalog" over local disk, on SQLite or on the
@@ -9,12 +10,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
-version=1.10.0
+version=${RCK_VERSION:-1.10.0}
 lib=$tools/rck-$version
-least=139 # what the reference server passes of the 148
+least=139 # what the reference server passes of those of 1.10.0
 
 fetch() {
-  mvn -q -B -f "$here/rck-pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$1"
+  mvn -q -B -f "$here/rck-pom.xml" -Diceberg="$version" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$1"
 }
 
 prepare() {
