@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -110,10 +111,14 @@ func (s *Service) materialize(ctx context.Context, tableID int64) (*document, er
 	if d.refs, err = refsDocument(st, d.full); err != nil {
 		return nil, err
 	}
+	wrote := false
 	if st.MaterializedVersion == st.Version {
 		d.location = st.MaterializedLocation
-	} else if d.location, err = s.writeMetadata(ctx, st, d.full); err != nil {
+	} else if d.location, wrote, err = s.writeMetadata(ctx, st, d.full); err != nil {
 		return nil, err
+	}
+	if !wrote {
+		d.full = s.asWritten(ctx, d.location, d.full)
 	}
 	s.exposed.put(tableID, int64(len(d.full)+len(d.refs)), d, func(have *document) bool { return have.version > d.version })
 	return d, nil
@@ -167,17 +172,30 @@ func refsDocument(st *sqlstore.State, full []byte) ([]byte, error) {
 
 // writeMetadata writes one metadata file under a name that nobody else chooses and records it. Where another
 // process was first for this version, its file is the one that counts, and this one stays unnamed.
-func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []byte) (string, error) {
+func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []byte) (counts string, ours bool, err error) {
 	l, err := newLean(&sqlstore.State{Head: st.Head, Skeleton: st.Skeleton})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	loc, err := s.putMetadata(ctx, metadataDir(l.meta.Location(), l.meta.Properties()), st.Version, doc)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	crash.At(ctx, crash.CatalogMetadataWritten)
-	return s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+	counts, err = s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+	return counts, counts == loc, err
+}
+
+// asWritten is what a metadata file that this process has not written holds. It may differ from what the rows give
+// now in its log of earlier files: another process may have been slow with one of those and named it only later. Where
+// the file cannot be read, or is larger than max_metadata, the rows are as good an answer as there is.
+func (s *Service) asWritten(ctx context.Context, loc string, rows []byte) []byte {
+	doc, err := s.readMetadata(ctx, loc)
+	if err == nil && json.Valid(doc) {
+		return doc
+	}
+	s.log.Warn("a metadata file cannot be read; it is answered from the database", "location", loc, "error", err)
+	return rows
 }
 
 // putMetadata writes a metadata file under a new name in dir and returns where it is.

@@ -296,3 +296,50 @@ func TestTwoServersOneDatabase(t *testing.T) {
 		t.Errorf("%d snapshots, want %d", n, 2*each)
 	}
 }
+
+// gated holds back the first metadata file that is written through it until open is closed.
+type gated struct {
+	objstore.Store
+	once       sync.Once
+	held, open chan struct{}
+}
+
+func (g *gated) Put(ctx context.Context, key string, body io.ReadSeeker, mode objstore.PutMode) (objstore.Info, error) {
+	g.once.Do(func() {
+		close(g.held)
+		<-g.open
+	})
+	return g.Store.Put(ctx, key, body, mode)
+}
+
+// TestFilesOutOfOrder: a process that is slow with the file of an older version does not change what another wrote
+// for a newer one: every answer is what its file holds.
+func TestFilesOutOfOrder(t *testing.T) {
+	store, uri := objstore.NewMemory(), "s3://lake/warehouse"
+	slow := &gated{Store: store, held: make(chan struct{}), open: make(chan struct{})}
+	cfg := server.Config{Store: "sqlite://" + t.TempDir() + "/catalog.db", MaterializeInterval: hours}
+	if elsewhere != nil {
+		cfg = elsewhere(t, cfg)
+		defer func(f func(*testing.T, server.Config) server.Config) { elsewhere = f }(elsewhere)
+		elsewhere = nil // both on one database
+	}
+	a := start(t, cfg, &objstore.Warehouse{Store: slow, URI: uri})
+	b := start(t, cfg, &objstore.Warehouse{Store: store, URI: uri})
+	tab := a.append(t, a.makeTable(t, "t"), 1)
+	var late loaded
+	var wg sync.WaitGroup
+	wg.Go(func() { late = want[loaded](t, a.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""), 200) })
+	<-slow.held
+	b.append(t, tab, 2)
+	newer := want[loaded](t, b.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""), 200)
+	b.wantFile(t, newer)
+	close(slow.open)
+	wg.Wait()
+	a.wantFile(t, late)
+	for _, f := range []*fixture{a, b, start(t, cfg, &objstore.Warehouse{Store: store, URI: uri})} {
+		got := want[loaded](t, f.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""), 200)
+		if f.wantFile(t, got); got.Location != newer.Location {
+			t.Errorf("one version has two files: %s and %s", got.Location, newer.Location)
+		}
+	}
+}

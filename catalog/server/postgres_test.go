@@ -109,7 +109,7 @@ func TestOnPostgres(t *testing.T) {
 	for name, run := range map[string]func(*testing.T){
 		"WalkThrough": TestWalkThrough, "Pages": TestPages, "Refused": TestRefused, "Words": TestWords, "Statuses": TestStatuses,
 		"ETag": TestETag, "RegisterOverwrite": TestRegisterOverwrite, "IdempotencyKeys": TestIdempotencyKeys, "IdempotencyAtOnce": TestIdempotencyAtOnce,
-		"IdempotencyAfterUnknown": TestIdempotencyAfterUnknown, "MaterializeBeforeExpose": TestMaterializeBeforeExpose,
+		"IdempotencyAfterUnknown": TestIdempotencyAfterUnknown, "MaterializeBeforeExpose": TestMaterializeBeforeExpose, "FilesOutOfOrder": TestFilesOutOfOrder,
 		"Views": TestViews, "ViewPages": TestViewPages, "ViewsRefused": TestViewsRefused, "RegisterView": TestRegisterView, "ViewLocations": TestViewLocations,
 		"ViewsLeaveNoStrays": TestViewsLeaveNoStrays, "ViewCommitsAtOnce": TestViewCommitsAtOnce, "ViewHistoryIsBounded": TestViewHistoryIsBounded,
 	} {
