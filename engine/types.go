@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -61,6 +62,34 @@ var (
 	ErrRetentionGap   = errors.New("kafka no longer holds the offset to read next")
 	ErrNoTopic        = errors.New("topic does not exist")
 )
+
+// LogError says how a partition's log stands to the offset that is to be read next. It unwraps to its Kind.
+type LogError struct {
+	Kind             error // ErrRetentionGap, ErrLogTruncated or ErrTopicRecreated
+	Partition        int32
+	Next             int64 // the offset to read next
+	LogStart, LogEnd int64 // as the broker says; -1 when it was not asked
+	Remedy           string
+}
+
+func (e *LogError) Error() string {
+	var how string
+	switch {
+	case errors.Is(e.Kind, ErrRetentionGap):
+		how = fmt.Sprintf("the next offset is %d and the log starts at %d: %d offsets are gone", e.Next, e.LogStart, e.LogStart-e.Next)
+	case errors.Is(e.Kind, ErrLogTruncated):
+		how = fmt.Sprintf("the next offset is %d and the log ends at %d: the topic was created again, or lost records", e.Next, e.LogEnd)
+	default:
+		how = fmt.Sprintf("the next offset is %d", e.Next)
+	}
+	if e.Remedy != "" {
+		how += " (" + e.Remedy + ")"
+	}
+	return fmt.Sprintf("%v: partition %d: %s", e.Kind, e.Partition, how)
+}
+
+// Unwrap gives the Kind.
+func (e *LogError) Unwrap() error { return e.Kind }
 
 // Source reads partitions of one topic at exact offsets. Poll is called from one goroutine; the other methods
 // may be called from any.

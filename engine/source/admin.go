@@ -277,7 +277,7 @@ func (r *rangeReader) read(ctx context.Context, a *fetchAnswer, rep *reply) erro
 			return err
 		}
 		if first > r.next {
-			return gap(r.next, first)
+			return gap(r.id, r.next, first)
 		}
 		return fmt.Errorf("%w: offset %d", engine.ErrLogTruncated, r.next)
 	default:
@@ -293,7 +293,7 @@ func (r *rangeReader) read(ctx context.Context, a *fetchAnswer, rep *reply) erro
 	before := r.next
 	r.set.reset(a.records, r.next, r.to, a.aborted)
 	if base, ok := r.set.firstBase(); a.logStart > r.next && (!ok || base > r.next) {
-		return gap(r.next, a.logStart)
+		return gap(r.id, r.next, a.logStart)
 	}
 	for more := true; more; {
 		st := newStretch(r.id, rep)

@@ -202,7 +202,8 @@ func (g *generation) patient(missing *int, err error) error {
 func (g *generation) checkKnown(m *topicMeta) error {
 	for _, p := range g.from.Partitions() {
 		if !slices.ContainsFunc(m.partitions, func(q partitionMeta) bool { return q.id == p }) {
-			return fmt.Errorf("%w: topic %s has %d partitions, and partition %d was read before", engine.ErrTopicRecreated, g.s.topic, len(m.partitions), p)
+			return &engine.LogError{Kind: engine.ErrTopicRecreated, Partition: p, Next: g.from[p], LogStart: -1, LogEnd: -1,
+				Remedy: fmt.Sprintf("topic %s has %d partitions and had this one; docs/exactly-once.md", g.s.topic, len(m.partitions))}
 		}
 	}
 	return nil
@@ -458,7 +459,7 @@ func (l *leading) read(p *partition, a *fetchAnswer, r *reply) error {
 	g.s.setPosition(p.id, at)
 	l.set.reset(a.records, p.next, at.LastStable, a.aborted)
 	if base, ok := l.set.firstBase(); at.LogStart > p.next && (!ok || base > p.next) {
-		return gap(p.next, at.LogStart)
+		return gap(p.id, p.next, at.LogStart)
 	}
 	if err := l.enlarge(p); err != nil {
 		return err
@@ -496,9 +497,9 @@ func (l *leading) enlarge(p *partition) error {
 	return nil
 }
 
-func gap(next, logStart int64) error {
-	return fmt.Errorf("%w: the next offset is %d and the log starts at %d: %d offsets are gone (lengthen the topic's retention; docs/exactly-once.md says how to go on)",
-		engine.ErrRetentionGap, next, logStart, logStart-next)
+func gap(partition int32, next, logStart int64) error {
+	return &engine.LogError{Kind: engine.ErrRetentionGap, Partition: partition, Next: next, LogStart: logStart, LogEnd: -1,
+		Remedy: "lengthen the topic's retention; on_gap: record notes the gap and goes on; docs/exactly-once.md"}
 }
 
 // outOfRange finds out on which side of the log the next offset lies.
@@ -515,10 +516,10 @@ func (l *leading) outOfRange(p *partition) error {
 	g.s.setPosition(p.id, engine.Position{LogStart: first, LastStable: end, HighWatermark: end})
 	switch {
 	case first > p.next:
-		return gap(p.next, first)
+		return gap(p.id, p.next, first)
 	case end < p.next:
-		return fmt.Errorf("%w: the next offset is %d and the log ends at %d: the topic was created again, or lost records (docs/exactly-once.md says how to go on)",
-			engine.ErrLogTruncated, p.next, end)
+		return &engine.LogError{Kind: engine.ErrLogTruncated, Partition: p.id, Next: p.next, LogStart: first, LogEnd: end,
+			Remedy: "docs/exactly-once.md says how to go on"}
 	}
 	return fmt.Errorf("%w: offset %d is out of range and within [%d,%d] at once", errMoved, p.next, first, end)
 }

@@ -237,6 +237,11 @@ func TestRetentionGap(t *testing.T) {
 	if _, err := pollError(t, s); !errors.Is(err, engine.ErrRetentionGap) || !strings.Contains(err.Error(), "3 offsets are gone") || !strings.Contains(err.Error(), "partition 0") {
 		t.Errorf("from 12, the log starts at 15: %v", err)
 	}
+	start(t, s, offset.Vector{0: 12})
+	var le *engine.LogError
+	if _, err := pollError(t, s); !errors.As(err, &le) || le.Partition != 0 || le.Next != 12 || le.LogStart != 15 {
+		t.Errorf("as a LogError: %+v", le)
+	}
 	if p := s.Positions()[0]; p.LogStart != 15 {
 		t.Errorf("positions %+v", p)
 	}
