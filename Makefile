@@ -1,5 +1,5 @@
 # Short names for what CONTRIBUTING.md describes; each is one command that also works without make.
-.PHONY: build test vet lint race integration ci demo compose-up compose-down clean
+.PHONY: build test vet lint race integration faults ci demo compose-up compose-down clean
 
 build:
 	go build -o bin/firn ./cmd/firn
@@ -9,6 +9,11 @@ test:
 
 vet lint race integration:
 	.ci/run $@
+
+# The tests of real processes under fault for as long as it takes to trust them: about 25 minutes on 2 cores.
+faults:
+	go test -tags=integration -timeout 60m -count 1 -v -run 'TestKilled|TestZombies|TestRequests|TestOutages|TestTopicAgain|TestRetentionOvertakes|TestTransactions' \
+		./internal/integration -args -kills 200 -history 1000 -takeovers 20 -rounds 3 -hold 60s
 
 ci:
 	.ci/run

@@ -22,7 +22,7 @@ import (
 )
 
 // firnLife bounds a firn process that a dying test leaves behind.
-const firnLife = "20m"
+const firnLife = "40m"
 
 // firnBin is the program, built once.
 var firnBin = sync.OnceValues(func() (string, error) {

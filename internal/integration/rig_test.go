@@ -24,6 +24,7 @@ import (
 	"github.com/firnlake/firn/catalog/client"
 	"github.com/firnlake/firn/internal/faultproxy"
 	"github.com/firnlake/firn/internal/generate"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 const (
@@ -280,7 +281,8 @@ func get(ctx context.Context, url string) (body string, code int, err error) {
 	return string(b), res.StatusCode, err
 }
 
-// head is the newest snapshot of a table of the rig and its number of rows; 0 and 0 where there is none.
+// head is the pipeline's newest snapshot of a table of the rig, where its tag stands, and the number of rows in the
+// table; 0 and 0 where there is none. What the compactor commits does not change the former.
 func (r *rig) head(ctx context.Context, name string) (id, rows int64, err error) {
 	ident, err := catalog.ParseIdentifier(name)
 	if err != nil {
@@ -293,15 +295,15 @@ func (r *rig) head(ctx context.Context, name string) (id, rows int64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	s := t.Metadata.CurrentSnapshot()
-	if s == nil || s.Summary == nil {
+	main, tag := t.Metadata.CurrentSnapshot(), t.Metadata.SnapshotByName(ledger.TagName("user-events"))
+	if main == nil || main.Summary == nil || tag == nil {
 		return 0, 0, nil
 	}
-	rows, err = strconv.ParseInt(s.Summary.Properties["total-records"], 10, 64)
-	return s.SnapshotID, rows, err
+	rows, err = strconv.ParseInt(main.Summary.Properties["total-records"], 10, 64)
+	return tag.SnapshotID, rows, err
 }
 
-// untilCommit waits for a head other than id and returns it.
+// untilCommit waits until the pipeline has committed after snapshot id, and returns its newest.
 func (r *rig) untilCommit(id int64, limit time.Duration) int64 {
 	r.t.Helper()
 	deadline := time.Now().Add(limit)

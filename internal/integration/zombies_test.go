@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -10,10 +11,11 @@ import (
 	"time"
 )
 
+var takeovers = flag.Int("takeovers", 4, "how often a process takes the place of another that stands still")
+
 // TestZombies: a process that stood still while another took its place, in the middle of whatever it did; and two
 // processes of one name that were started at once. One of them commits, the other knows that it must not.
 func TestZombies(t *testing.T) {
-	const takeovers = 6
 	rnd := rand.New(rand.NewPCG(seed(t), 6))
 	r := newRig(t, "zombies")
 	a, b := r.ingest(way{interval: rigInterval}), r.ingest(way{interval: rigInterval})
@@ -22,7 +24,7 @@ func TestZombies(t *testing.T) {
 	r.commits(t, 3)
 
 	// A second process takes the place of one that stands still at once: there is no lease to wait for.
-	for range takeovers {
+	for range *takeovers {
 		time.Sleep(time.Duration(rnd.Int64N(int64(400 * time.Millisecond))))
 		a.signal(t, syscall.SIGSTOP)
 		b.start(t)
@@ -37,7 +39,7 @@ func TestZombies(t *testing.T) {
 
 	// Both live. The fenced one watches, and takes over when the other stands still for longer than standby.
 	b.start(t)
-	for range takeovers / 2 {
+	for range (*takeovers + 1) / 2 {
 		leader, follower := r.oneLeads(t, a, b)
 		r.commits(t, 5)
 		leader.signal(t, syscall.SIGSTOP)
@@ -53,7 +55,7 @@ func TestZombies(t *testing.T) {
 
 	a.kill()
 	b.kill()
-	for range takeovers / 2 {
+	for range (*takeovers + 1) / 2 {
 		a.start(t)
 		b.start(t)
 		r.oneLeads(t, a, b)
