@@ -13,12 +13,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(covering{m}) }
 
+// atEnd is run when all tests have ended: servers that they shared are stopped.
+var atEnd []func() error
+
 // covering runs the tests and then asks whether they had every answer of the published document that Firn gives:
 // each operation that is served with each of its statuses. A run of only some tests is not asked.
 type covering struct{ *testing.M }
 
 func (c covering) Run() int {
 	code := c.M.Run()
+	for _, end := range atEnd {
+		if err := end(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
 	for _, f := range []string{"test.run", "test.skip", "test.fuzz", "test.list"} {
 		if flag.Lookup(f).Value.String() != "" {
 			return code
