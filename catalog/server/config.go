@@ -99,6 +99,9 @@ func (c Config) Validate() error {
 	if err != nil {
 		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
 	}
+	if err := sqlstore.CheckDSN(c.Store); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	if err := c.SQLite.WithDefaults().Validate(); err != nil {
 		return fmt.Errorf("sqlite: %w", err)
 	}

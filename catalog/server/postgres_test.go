@@ -329,6 +329,29 @@ func TestPostgresRestarts(t *testing.T) {
 	}
 }
 
+// TestStartTogether: of catalogs that start at once on an empty database one makes the schema.
+func TestStartTogether(t *testing.T) {
+	cfg := onPostgres(t).config(t, server.Config{})
+	wh := &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			s, err := server.New(t.Context(), cfg, wh, nil, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(s.Service().CreateNamespace(t.Context(), catalog.Identifier{fmt.Sprint("ns", i)}, nil), s.Close(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if all, err := start(t, cfg, wh).Service().ListNamespaces(t.Context(), nil); err != nil || len(all) != 4 {
+		t.Errorf("namespaces %v, %v", all, err)
+	}
+}
+
 // TestPostgresRefuses: what Postgres cannot keep is a bad request, and a password in the URL is not taken.
 func TestPostgresRefuses(t *testing.T) {
 	cfg := onPostgres(t).config(t, server.Config{})

@@ -84,15 +84,32 @@ var postgresDialect = dialect{
 	},
 }
 
+// CheckDSN refuses a Postgres URL that holds a password: a DSN is shown with the configuration and in errors.
+func CheckDSN(dsn string) error {
+	if !isPostgres(dsn) {
+		return nil
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return errors.New("it is no URL, as in postgres://user@host:5432/database")
+	}
+	if _, has := u.User.Password(); has || u.Query().Has("password") {
+		return errors.New("the URL holds a password: set catalog.postgres.password, as env:NAME or file:PATH, or PGPASSFILE")
+	}
+	return nil
+}
+
+func isPostgres(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres:") || strings.HasPrefix(dsn, "postgresql:")
+}
+
 func openPostgres(ctx context.Context, dsn string, o PostgresOptions) (*postgres, error) {
 	o = o.WithDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	if u, err := url.Parse(dsn); err != nil {
-		return nil, errors.New("it is no URL, as in postgres://user@host:5432/database")
-	} else if _, has := u.User.Password(); has || u.Query().Has("password") {
-		return nil, errors.New("the URL holds a password: set catalog.postgres.password, as env:NAME or file:PATH, or PGPASSFILE")
+	if err := CheckDSN(dsn); err != nil {
+		return nil, err
 	}
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {

@@ -71,6 +71,17 @@ func TestClassifyPostgres(t *testing.T) {
 	}
 }
 
+func TestCheckDSN(t *testing.T) {
+	for dsn, good := range map[string]bool{
+		"sqlite::memory:": true, "/var/lib/firn/catalog.db": true, "postgres://u@h:5432/d?sslmode=verify-full": true, "postgresql:///d": true,
+		"postgres://u:p@h/d": false, "postgres://u:@h/d": false, "postgresql://h/d?user=u&password=p": false, "postgres://%zz": false,
+	} {
+		if err := CheckDSN(dsn); (err == nil) != good {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+}
+
 func TestPostgresOptions(t *testing.T) {
 	if err := (PostgresOptions{}).WithDefaults().Validate(); err != nil {
 		t.Error(err)
@@ -89,6 +100,9 @@ func TestPostgresOptions(t *testing.T) {
 func TestRedact(t *testing.T) {
 	const canary = "canary-7d1c"
 	for _, dsn := range []string{"postgres://u:" + canary + "@h/d", "postgresql://u@h/d?x=y&password=" + canary, "mysql://u:" + canary + "@h/d", "postgres://u:" + canary + "@%zz/d"} {
+		if err := CheckDSN(dsn); err != nil && strings.Contains(err.Error(), canary) {
+			t.Errorf("%v", err)
+		}
 		_, err := Open(t.Context(), dsn, Options{}, PostgresOptions{})
 		if err == nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%v", err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/firnlake/firn/catalog"
@@ -39,7 +38,7 @@ type backend interface {
 // Open opens, and brings the schema up to date of, the database that dsn names: sqlite:///abs/path or a plain path,
 // which is made when it is missing, sqlite::memory: for one that ends with the store, or postgres://host/database.
 func Open(ctx context.Context, dsn string, o Options, p PostgresOptions) (*Store, error) {
-	if strings.HasPrefix(dsn, "postgres:") || strings.HasPrefix(dsn, "postgresql:") {
+	if isPostgres(dsn) {
 		b, err := openPostgres(ctx, dsn, p)
 		if err != nil {
 			return nil, fmt.Errorf("catalog store %s: %w", redact(dsn), err)
