@@ -18,9 +18,17 @@ type Config struct {
 	DrainTimeout units.Duration
 	// Standby is how long a fenced pipeline watches the other writer; it takes over when the table stood still for so long.
 	Standby units.Duration
+	// OnGap is what to do when Kafka has dropped offsets that were not read: GapStop (the default), or GapRecord.
+	OnGap string
 	// RetryMin and RetryMax bound the wait between two attempts after a failure.
 	RetryMin, RetryMax units.Duration
 }
+
+// What a pipeline does when Kafka has dropped offsets that it has not read.
+const (
+	GapStop   = "stop"   // a person decides
+	GapRecord = "record" // the gap is noted in the gaps table and jumped over, in one commit
+)
 
 // DefaultConfig returns the pace of a live pipeline: a commit a second.
 func DefaultConfig() Config {
@@ -29,6 +37,7 @@ func DefaultConfig() Config {
 		MaxMemory:      256 << 20,
 		DrainTimeout:   units.Duration(4 * time.Second),
 		Standby:        units.Duration(10 * time.Second),
+		OnGap:          GapStop,
 		RetryMin:       units.Duration(200 * time.Millisecond),
 		RetryMax:       units.Duration(10 * time.Second),
 	}
@@ -39,6 +48,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.CommitInterval.D() < 50*time.Millisecond || c.CommitInterval.D() > time.Hour:
 		return fmt.Errorf("commit_interval is %s: take 50ms to 1h, such as 1s", c.CommitInterval.D())
+	case c.OnGap != "" && c.OnGap != GapStop && c.OnGap != GapRecord:
+		return fmt.Errorf("on_gap is %q: take %s or %s", c.OnGap, GapStop, GapRecord)
 	case c.MaxMemory < 16<<20:
 		return fmt.Errorf("max_memory is %d bytes: take at least 16MiB", c.MaxMemory)
 	case c.DrainTimeout.D() <= 0, c.Standby.D() <= 0, c.RetryMin.D() <= 0, c.RetryMax.D() < c.RetryMin.D():

@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	rows, dead, skipped, bytes *prometheus.CounterVec
 	commits, failures, ended   *prometheus.CounterVec
+	gaps, gapOffsets           *prometheus.CounterVec
 	freshness, commitSeconds   *prometheus.HistogramVec
 	batchAge, batchRows        *prometheus.HistogramVec
 }
@@ -32,7 +33,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		commits: counter("firn_engine_commits_total", "Batches that were committed."),
 		failures: counter("firn_engine_commit_failures_total",
 			"Attempts to commit a batch that failed and are tried again."),
-		ended: counter("firn_engine_restarts_total", "Times that a pipeline started over from the table, by cause.", "cause"),
+		ended:      counter("firn_engine_restarts_total", "Times that a pipeline started over from the table, by cause.", "cause"),
+		gaps:       counter("firn_ingest_gaps_total", "Gaps that were noted and jumped over, because Kafka no longer held the offsets (on_gap: record)."),
+		gapOffsets: counter("firn_ingest_gap_offsets_total", "Offsets in these gaps: they were never read."),
 		freshness: histogram("firn_engine_freshness_seconds",
 			"Kafka time to queryable, of the oldest row: hot when decoded into the tail, committed when in a snapshot.", seconds, "level"),
 		commitSeconds: histogram("firn_engine_commit_seconds", "One batch from cut to committed.", seconds),
@@ -40,7 +43,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchRows:     histogram("firn_engine_batch_rows", "Rows of a batch.", prometheus.ExponentialBuckets(1, 8, 8)),
 	}
 	if reg != nil {
-		reg.MustRegister(m.rows, m.dead, m.skipped, m.bytes, m.commits, m.failures, m.ended, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
+		reg.MustRegister(m.rows, m.dead, m.skipped, m.bytes, m.commits, m.failures, m.ended, m.gaps, m.gapOffsets, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
 	}
 	return m
 }
@@ -70,4 +73,9 @@ func (m *Metrics) committed(pipeline string, b *Batch, c Committed, now, began t
 func (m *Metrics) commitFailed(pipeline string) { m.failures.WithLabelValues(pipeline).Inc() }
 func (m *Metrics) generationEnded(pipeline, cause string) {
 	m.ended.WithLabelValues(pipeline, cause).Inc()
+}
+
+func (m *Metrics) gapNoted(pipeline string, g Gap) {
+	m.gaps.WithLabelValues(pipeline).Inc()
+	m.gapOffsets.WithLabelValues(pipeline).Add(float64(g.Missing()))
 }

@@ -67,6 +67,12 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err
 		}
+		if noted, gerr := p.recordGap(ctx, err); noted {
+			wait = p.cfg.RetryMin.D()
+			continue
+		} else if gerr != nil {
+			err = gerr
+		}
 		p.note(err)
 		if errors.Is(err, ErrFenced) {
 			p.standBy(ctx)
@@ -121,6 +127,34 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	p.st.Batcher.Drop()
 	p.mu.Unlock()
 	return commitErr
+}
+
+// recordGap follows OnGap where err is a gap that retention has torn. noted: V stands behind it, or behind a part of
+// it, and the next generation goes on from there. Otherwise its own error says why it could not be noted.
+func (p *Pipeline) recordGap(ctx context.Context, err error) (noted bool, _ error) {
+	var e *LogError
+	if p.cfg.OnGap != GapRecord || !errors.As(err, &e) || !errors.Is(e.Kind, ErrRetentionGap) {
+		return false, nil
+	}
+	rec, ok := p.st.Committer.(GapRecorder)
+	if !ok {
+		return false, nil
+	}
+	g, err := rec.RecordGap(ctx, e)
+	if err != nil {
+		return false, fmt.Errorf("note the gap of partition %d from %d on: %w", e.Partition, e.Next, err)
+	}
+	if g.SnapshotID == 0 {
+		return true, nil
+	}
+	p.m.gapNoted(p.name, g)
+	p.status.set(func(s *Status) {
+		s.Gaps, s.GapOffsets = s.Gaps+1, s.GapOffsets+g.Missing()
+		s.LastGap = fmt.Sprintf("partition %d lost [%d,%d) to kafka's retention at %s, see %s", g.Partition, g.First, g.Next, p.now().UTC().Format(time.RFC3339), g.Table)
+	})
+	p.log.Error("kafka no longer held what was to be read: noted and jumped over", "partition", g.Partition, "first", g.First,
+		"next", g.Next, "missing", g.Missing(), "gaps_table", g.Table, "snapshot", g.SnapshotID, "known", g.Known)
+	return true, nil
 }
 
 // endedBy tells that err is only how the end of ctx, or of the generation, shows in the reader.

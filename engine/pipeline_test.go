@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -121,6 +122,7 @@ type fakeCommitter struct {
 	attempts int
 	block    chan struct{}
 	check    func() error
+	gapErr   error // returned once by RecordGap
 }
 
 func (c *fakeCommitter) Check(context.Context) error {
@@ -312,6 +314,54 @@ func TestPipelineStopsLoudlyAndGoesOnWhenTheCauseIsGone(t *testing.T) {
 			t.Errorf("problem %q still shows after commits", st.Problem)
 		}
 	})
+}
+
+// RecordGap implements engine.GapRecorder.
+func (c *fakeCommitter) RecordGap(_ context.Context, e *engine.LogError) (engine.Gap, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gapErr != nil {
+		err := c.gapErr
+		c.gapErr = nil
+		return engine.Gap{}, err
+	}
+	g := engine.Gap{Partition: e.Partition, First: c.state.Offsets[e.Partition], Next: e.LogStart, Table: "gaps", SnapshotID: 1}
+	c.state.Offsets[e.Partition] = e.LogStart
+	return g, nil
+}
+
+// TestGapPolicies: what Kafka dropped is jumped over only where that was asked for, also when the first try to note it fails.
+func TestGapPolicies(t *testing.T) {
+	gap := &engine.LogError{Kind: engine.ErrRetentionGap, Partition: 1, Next: 0, LogStart: 40, LogEnd: -1}
+	for _, policy := range []string{engine.GapStop, engine.GapRecord} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, 100, func(c *engine.Config) { c.OnGap = policy })
+			r.src.fail = fmt.Errorf("topic t: %w", gap)
+			if err := r.run(20 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			st, jumped := r.p.Status(), policy == engine.GapRecord
+			if (st.Gaps == 1) != jumped || (st.GapOffsets == 40) != jumped || (st.LastGap != "") != jumped {
+				t.Errorf("%s: %d gaps of %d offsets, %q", policy, st.Gaps, st.GapOffsets, st.LastGap)
+			}
+			if n := len(r.com.rows); (n == 160) != jumped || (n == 200) == jumped {
+				t.Errorf("%s: %d rows", policy, n)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 100, func(c *engine.Config) { c.OnGap = engine.GapRecord })
+		r.src.fail, r.com.gapErr = gap, errors.New("503 from the catalog")
+		if err := r.run(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if st := r.p.Status(); st.Gaps != 0 || len(r.com.rows) != 200 || r.com.gapErr != nil {
+			t.Errorf("a gap that could not be noted was jumped over: %+v", st)
+		}
+	})
+	if err := (engine.Config{CommitInterval: units.Duration(time.Second), MaxMemory: 16 << 20, OnGap: "jump"}).Validate(); err == nil || !strings.Contains(err.Error(), "on_gap") {
+		t.Errorf("on_gap jump: %v", err)
+	}
 }
 
 func TestMemoryBoundHoldsTheReaderBack(t *testing.T) {

@@ -50,6 +50,9 @@ type Status struct {
 	RecoveredBy                       string
 	Consumed, Committed               offset.Vector
 
+	Gaps, GapOffsets int64  // jumped over, because Kafka no longer held them
+	LastGap          string // what and where
+
 	CommitError   string // of the attempt under way; empty after a success
 	CommitErrorAt time.Time
 	Problem       string // why the last generation ended; empty once a commit succeeded after it

@@ -193,6 +193,24 @@ var (
 	ErrNeedsDecision = errors.New("the offsets of this table cannot be recovered with certainty")
 )
 
+// Gap is a stretch [First, Next) of a partition that Kafka no longer held when it was to be read.
+type Gap struct {
+	Partition   int32
+	First, Next int64
+	Table       string // that names it
+	SnapshotID  int64  // of the rows' table, from which on V stands behind it; 0 when there was nothing to jump over
+	Known       bool   // the gaps table named it before
+}
+
+// Missing is the number of offsets.
+func (g Gap) Missing() int64 { return g.Next - g.First }
+
+// GapRecorder is a Committer that can note offsets which Kafka no longer holds, and move V behind them, in one commit.
+// Recover comes after it. An ErrRetentionGap that comes again is the rest of the gap, or the next.
+type GapRecorder interface {
+	RecordGap(ctx context.Context, e *LogError) (Gap, error)
+}
+
 // Committer makes batches durable for one pipeline. Commit calls are sequential.
 type Committer interface {
 	// Recover reads from the table where the pipeline stands.

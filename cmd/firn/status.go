@@ -60,6 +60,9 @@ func printStatus(w io.Writer, s *app.Status) {
 		row(w, "  lag", fmt.Sprintf("%s records, %s", count(p.LagRecords), seconds(p.LagSeconds)))
 		row(w, "  committed after", fmt.Sprintf("p50 %s, p95 %s", seconds(p.FreshP50), seconds(p.FreshP95)))
 		row(w, "  last commit", clock(p.LastCommit))
+		if p.Gaps > 0 {
+			row(w, "  GAPS", fmt.Sprintf("%d, %d offsets were never read; %s", p.Gaps, p.GapOffsets, p.LastGap))
+		}
 	}
 }
 

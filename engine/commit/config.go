@@ -42,6 +42,8 @@ type Config struct {
 	Pipeline string
 	// Table receives the rows, DeadTable the dead letters. Both exist (EnsureTable).
 	Table, DeadTable catalog.Identifier
+	// GapsTable notes the offsets that Kafka no longer held (RecordGap), and is created with the first; empty: there is none.
+	GapsTable catalog.Identifier
 	// Topic describes what is read, as it is now: the source's Describe.
 	Topic func(context.Context) (engine.Topic, error)
 	// Lateness is taken off the greatest event time to give the watermark.
@@ -92,6 +94,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("tables %q and %q: write namespace.table", c.Table.String(), c.DeadTable.String())
 	case c.Table.String() == c.DeadTable.String():
 		return fmt.Errorf("table %s: rows and dead letters need a table each", c.Table)
+	case len(c.GapsTable) == 1 || len(c.GapsTable) > 1 && (c.GapsTable.String() == c.Table.String() || c.GapsTable.String() == c.DeadTable.String()):
+		return fmt.Errorf("gaps table %s: write namespace.table, and a table of its own", c.GapsTable)
 	case c.Topic == nil:
 		return errors.New("topic: what describes it is missing")
 	case c.Lateness < 0:

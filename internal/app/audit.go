@@ -2,12 +2,16 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/objstore"
 )
 
 // AuditOptions are the choices of firn audit.
@@ -46,7 +50,33 @@ func (c *Client) Audit(ctx context.Context, name string, o AuditOptions) (*audit
 		defer src.Close()
 		opt.Kafka = &kafkaLog{cfg: c.cfg.Kafka, topic: topic, src: src}
 	}
+	if opt.Gaps, err = c.gapsOf(ctx, cat, wh, t.Identifier); err != nil {
+		return nil, err
+	}
 	return audit.Table(ctx, cat, wh, t.Identifier, opt)
+}
+
+// gapsOf reads the gaps table of a table; nil when there is none.
+func (c *Client) gapsOf(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id catalog.Identifier) ([]audit.Gap, error) {
+	name := append(slices.Clone(id.Namespace()), id.Name()+"_gaps")
+	for _, p := range c.cfg.Pipelines {
+		if rows, _ := p.tables(); rows.String() == id.String() {
+			name = p.gapsTable()
+		}
+	}
+	t, err := cat.LoadTable(ctx, name, catalog.LoadRefs)
+	if errors.Is(err, catalog.ErrNoSuchTable) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gaps table %s: %w", name, err)
+	}
+	var gaps []audit.Gap
+	err = commit.ReadGaps(ctx, t, wh, func(p int32, first, next int64) error {
+		gaps = append(gaps, audit.Gap{Partition: p, First: first, Next: next})
+		return nil
+	})
+	return gaps, err
 }
 
 // deadLettersOf is the dead-letter table that the configuration gives a table; nil lets the table itself say.

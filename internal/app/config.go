@@ -114,6 +114,9 @@ type Pipeline struct {
 	Schema     string   `yaml:"schema" jsonschema_description:"JSON Schema file of the events, relative to this file."`
 	Table      string   `yaml:"table" jsonschema:"required" jsonschema_description:"namespace.table"`
 	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`
+	Gaps       string   `yaml:"gaps_table" jsonschema_description:"Names the offsets that Kafka had dropped before they were read (on_gap: record), and is created with the first. Default: the table's name with _gaps."`
+	OnGap      string   `yaml:"on_gap" jsonschema:"enum=stop,enum=record" jsonschema_description:"When Kafka's retention was faster than Firn: stop until a person decides (default), or record the gap in gaps_table and go on behind it, in one commit."`
+	OnRecreate string   `yaml:"on_topic_recreated" jsonschema_description:"When the topic was deleted and created again: hold, that is stop until a person decides. There is no other way in one table: its offsets mean other records."`
 	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp)."`
 
 	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
@@ -141,6 +144,11 @@ func (p Pipeline) WithDefaults() Pipeline {
 	if p.DeadLetter == "" && p.Table != "" {
 		p.DeadLetter = p.Table + "_dead"
 	}
+	if p.Gaps == "" && p.Table != "" {
+		p.Gaps = p.Table + "_gaps"
+	}
+	setDefault(&p.OnGap, d.OnGap)
+	setDefault(&p.OnRecreate, recreatedHold)
 	return p
 }
 
@@ -149,7 +157,7 @@ func (p Pipeline) Validate() error {
 	if p.Schema == "" && p.contract == nil {
 		return errors.New("schema: name the JSON Schema file of the events")
 	}
-	for key, name := range map[string]string{"table": p.Table, "dead_letter_table": p.DeadLetter} {
+	for key, name := range map[string]string{"table": p.Table, "dead_letter_table": p.DeadLetter, "gaps_table": p.Gaps} {
 		id, err := catalog.ParseIdentifier(name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -160,6 +168,12 @@ func (p Pipeline) Validate() error {
 	}
 	if p.Table == p.DeadLetter {
 		return errors.New("dead_letter_table: it must be another table than table")
+	}
+	if p.Gaps == p.Table || p.Gaps == p.DeadLetter {
+		return errors.New("gaps_table: it must be another table than table and dead_letter_table")
+	}
+	if p.OnRecreate != recreatedHold {
+		return fmt.Errorf("on_topic_recreated: %q: %s is the only way in one table, because offsets of two logs would meet in it; give the new topic a table of its own, or state where to read on: firn offsets resolve --this-topic (docs/decisions/0007-topic-generations.md)", p.OnRecreate, recreatedHold)
 	}
 	if strings.ContainsAny(p.Name, " \t\n\"'/\\") || len(p.Name) > 100 {
 		return fmt.Errorf("name: %q: take letters, digits, dots, dashes, at most 100", p.Name)
@@ -172,8 +186,17 @@ func (p Pipeline) Validate() error {
 
 func (p Pipeline) engine() engine.Config {
 	c := engine.DefaultConfig()
-	c.CommitInterval, c.MaxMemory, c.DrainTimeout, c.Standby = p.CommitInterval, p.MaxMemory, p.DrainTimeout, p.Standby
+	c.CommitInterval, c.MaxMemory, c.DrainTimeout, c.Standby, c.OnGap = p.CommitInterval, p.MaxMemory, p.DrainTimeout, p.Standby, p.OnGap
 	return c
+}
+
+// recreatedHold is what a pipeline does when its topic was created again.
+const recreatedHold = "hold"
+
+// gapsTable returns the identifier of the gaps table; Validate made sure that it parses.
+func (p Pipeline) gapsTable() catalog.Identifier {
+	id, _ := catalog.ParseIdentifier(p.Gaps)
+	return id
 }
 
 // tables returns the identifiers of rows and dead letters; Validate made sure that they parse.
@@ -225,7 +248,7 @@ func (c Config) Validate() error {
 			return fmt.Errorf("pipelines[%d].name: %q is the name of pipelines[%d] too: names must differ", i, p.Name, j)
 		}
 		names[p.Name] = i
-		for _, t := range []string{p.Table, p.DeadLetter} {
+		for _, t := range []string{p.Table, p.DeadLetter, p.Gaps} {
 			if j, ok := tables[t]; ok {
 				return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
 			}

@@ -150,7 +150,7 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	}
 	write := datafile.DefaultWriteOptions()
 	write.Codec = r.cfg.Codec
-	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, Lateness: r.cfg.Lateness.D(), Write: write},
+	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(), Write: write},
 		cat, wh, r.deadRows, r.log, r.cm)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
@@ -198,6 +198,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,
 		Consumed: s.Consumed.String(), Committed: s.Committed.String(), Stages: stages(f, v, phases(s.Phases))}
+	out.Gaps, out.GapOffsets, out.LastGap = s.Gaps, s.GapOffsets, s.LastGap
 	if !s.PendingSince.IsZero() {
 		out.PendingSeconds = now.Sub(s.PendingSince).Seconds()
 	}

@@ -53,6 +53,10 @@ type PipelineStatus struct {
 	FreshP50      float64 `json:"committed_freshness_p50_seconds"`
 	FreshP95      float64 `json:"committed_freshness_p95_seconds"`
 
+	Gaps       int64  `json:"gaps,omitempty"` // stretches that Kafka no longer held, jumped over since it started
+	GapOffsets int64  `json:"gap_offsets,omitempty"`
+	LastGap    string `json:"last_gap,omitempty"`
+
 	LastFetch  time.Time `json:"last_fetch"`
 	LastDecode time.Time `json:"last_decode"`
 	LastCommit time.Time `json:"last_commit"`

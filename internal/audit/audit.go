@@ -48,6 +48,9 @@ type Options struct {
 	Kafka Log
 	// DeadLetters names the dead-letter table; nil: as PropDeadLetters says.
 	DeadLetters catalog.Identifier
+	// Gaps are the stretches that Kafka had dropped before Firn read them, as the gaps table names them: what lies in
+	// them is told as a gap of its own kind, and is missing all the same.
+	Gaps []Gap
 	// Concurrency is how many files are read at a time; 0: 4.
 	Concurrency int
 	// AllColumns verifies the page checksums of every column, which reads the files whole; otherwise those of the
@@ -58,6 +61,12 @@ type Options struct {
 }
 
 const defaultConcurrency = 4
+
+// Gap is a stretch [First, Next) of a partition that was never read.
+type Gap struct {
+	Partition   int32
+	First, Next int64
+}
 
 // auditor is one run.
 type auditor struct {

@@ -142,6 +142,16 @@ func TestRetentionIsNoLoss(t *testing.T) {
 	// Nothing is left to compare with.
 	log.bounds[1] = LogBounds{115, 120}
 	l.expect(l.audit(Options{Kafka: log}), Unproven, KindUnexplained)
+	// What the gaps table names is told apart; rows and other partitions are none of its business.
+	gaps := []Gap{{1, 102, 106}, {1, 40, 50}, {9, 0, 5}}
+	for _, o := range []Options{{Kafka: log, Gaps: gaps}, {Gaps: gaps}} {
+		r = l.audit(o)
+		want := []Kind{KindRetentionGap, KindUnexplained}
+		l.expect(r, Unproven, want...)
+		if p := r.Problems[0]; p.Offsets != "103" || !strings.Contains(r.String(), "gaps table") {
+			t.Errorf("%+v\n%s", p, r)
+		}
+	}
 }
 
 func TestRowsOutliveCompactedRecords(t *testing.T) {

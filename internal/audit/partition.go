@@ -11,6 +11,7 @@ type partition struct {
 	Partition
 	start, vector int64             // [start, vector) has to be accounted for; vector is -1 when there is none
 	open          *roaring64.Bitmap // neither row nor dead letter
+	gaps          *roaring64.Bitmap // of the open ones, those that the gaps table names; nil without a vector
 	rows, dead    *roaring64.Bitmap // never nil
 	log           *logFindings      // nil when the log was not compared
 }
@@ -51,7 +52,14 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 	known.AndNot(p.rows)
 	known.AndNot(p.dead)
 	p.open = known
-	p.Unexplained = int64(p.open.GetCardinality())
+	p.gaps = roaring64.New()
+	for _, g := range a.opt.Gaps {
+		if g.Partition == id {
+			p.gaps.Or(both(p.open, span(g.First, g.Next)))
+		}
+	}
+	p.Gaps = int64(p.gaps.GetCardinality())
+	p.Unexplained = int64(p.open.GetCardinality()) - p.Gaps
 	return p
 }
 
@@ -114,8 +122,12 @@ func (a *auditor) judgeVector(p *partition) {
 
 func (a *auditor) judgeGaps(p *partition) {
 	open := p.open
+	if p.gaps != nil && !p.gaps.IsEmpty() {
+		a.partitionProblem(p, KindRetentionGap, p.gaps, "kafka had dropped these before they were read: the gaps table names them (on_gap: record)")
+		open = minus(open, p.gaps)
+	}
 	if l := p.log; l != nil {
-		open = minus(p.open, l.covered)
+		open = minus(open, l.covered)
 		p.Control, p.Aborted, p.Compacted = l.control, l.aborted, l.compacted
 		p.Missing, p.Phantom, p.CompactedRows = int64(l.missing.GetCardinality()), l.phantomRows, l.compactedRows
 		p.Compared = l.compared

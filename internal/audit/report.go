@@ -21,20 +21,21 @@ const (
 type Kind string
 
 const (
-	KindDoubled     Kind = "doubled_rows"
-	KindMissing     Kind = "missing_records"
-	KindPhantom     Kind = "phantom_rows"
-	KindUnexplained Kind = "unexplained_gap" // the one that makes a table unproven and not broken
-	KindListedTwice Kind = "file_listed_twice"
-	KindDamaged     Kind = "damaged_file"
-	KindRowCount    Kind = "row_count"
-	KindNoLedger    Kind = "rows_without_ledger"
-	KindNoRecord    Kind = "no_record"
-	KindChain       Kind = "broken_chain"
-	KindVector      Kind = "vector_and_rows"
-	KindDeadOverlap Kind = "dead_letter_and_row"
-	KindDeadDoubled Kind = "doubled_dead_letters"
-	KindLog         Kind = "other_log"
+	KindDoubled      Kind = "doubled_rows"
+	KindMissing      Kind = "missing_records"
+	KindPhantom      Kind = "phantom_rows"
+	KindUnexplained  Kind = "unexplained_gap" // makes a table unproven and not broken, as the next
+	KindRetentionGap Kind = "retention_gap"   // offsets that the gaps table names
+	KindListedTwice  Kind = "file_listed_twice"
+	KindDamaged      Kind = "damaged_file"
+	KindRowCount     Kind = "row_count"
+	KindNoLedger     Kind = "rows_without_ledger"
+	KindNoRecord     Kind = "no_record"
+	KindChain        Kind = "broken_chain"
+	KindVector       Kind = "vector_and_rows"
+	KindDeadOverlap  Kind = "dead_letter_and_row"
+	KindDeadDoubled  Kind = "doubled_dead_letters"
+	KindLog          Kind = "other_log"
 )
 
 // Problem is one thing that keeps a table from being clean.
@@ -65,6 +66,7 @@ type Partition struct {
 	Compacted     int64 `json:"compacted"`      // offsets that log compaction emptied before they were read
 	CompactedRows int64 `json:"compacted_rows"` // rows whose record log compaction has removed since
 	Unexplained   int64 `json:"unexplained"`
+	Gaps          int64 `json:"gaps"` // offsets that kafka had dropped before they were read, as the gaps table names them
 	Missing       int64 `json:"missing"`
 	Phantom       int64 `json:"phantom"`
 	Compared      int64 `json:"compared"` // offsets held against the log
@@ -98,7 +100,7 @@ type Report struct {
 const maxProblems = 1000
 
 func (r *Report) problem(p Problem) {
-	if p.Kind != KindUnexplained {
+	if p.Kind != KindUnexplained && p.Kind != KindRetentionGap {
 		r.Verdict = Broken
 	} else if r.Verdict == "" {
 		r.Verdict = Unproven
@@ -152,7 +154,7 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "snapshot %d, pipeline %s, epoch %d; %d data files, %d rows, %d distinct offsets; %d of %d pages had a checksum, all right\n\n",
 		r.SnapshotID, cmp.Or(r.Pipeline, "unknown"), r.Epoch, r.Files, r.Rows, r.Distinct, r.PagesVerified, r.Pages)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
+	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tgaps\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
 	for _, p := range r.Partitions {
 		log := func(n int64) string {
 			if !r.Kafka {
@@ -160,8 +162,8 @@ func (r *Report) String() string {
 			}
 			return fmt.Sprint(n)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
-			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
+			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	for _, p := range r.Problems {

@@ -15,6 +15,9 @@ const (
 	ColIngestedAt = "_ingested_at"     // timestamptz, when Firn decoded the row
 )
 
+// ColGapNext is the column of a gaps table that ends the stretch which _kafka_offset begins.
+const ColGapNext = "next_offset" // long
+
 // The summary keys of a snapshot that Firn makes. See docs/format/summary.md.
 const (
 	KeyVersion   = "firn.v"
@@ -39,6 +42,7 @@ const (
 	KindIngest  Kind = "ingest"  // rows of one batch, or offsets alone
 	KindCompact Kind = "compact" // same rows in other files; carries the parent's record on
 	KindRewind  Kind = "rewind"
+	KindGap     Kind = "gap" // no rows: V moved over offsets that Kafka no longer held; the gaps table names them
 )
 
 // TagName returns the name of the tag that stands at the pipeline's last snapshot: firn.<pipeline>.
