@@ -29,7 +29,8 @@ type try struct {
 	main   *leg
 	dead   *leg // nil without dead letters
 
-	open     bool // a request was sent, and it is not known that it had no effect
+	stored   time.Time // when the first of its files was begun to be put on storage; zero before
+	open     bool      // a request was sent, and it is not known that it had no effect
 	attempts int
 	phases   timed
 }
@@ -64,6 +65,11 @@ func (c *Committer) commit(ctx context.Context, b *engine.Batch) (engine.Committ
 		c.try = t
 	}
 	t := c.try
+	if !t.stored.IsZero() && c.cfg.Now().Sub(t.stored) >= c.cfg.StoreAgainAfter {
+		if err := c.storeAgain(ctx, t, b); err != nil {
+			return engine.Committed{}, err
+		}
+	}
 	crash.At(ctx, crash.FilesEncoded)
 	if err := c.store(ctx, t); err != nil {
 		return engine.Committed{}, err
@@ -111,31 +117,62 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in input) error {
 	meta := c.main.head.Meta
 	t.main = &leg{p: &c.main, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.record(ctx, t, b, in.last)}
-	var err error
 	if len(in.rows) > 0 {
+		var err error
 		if t.main.schema, err = schemaOf(meta, in.rows[0].Schema()); err != nil {
 			return fmt.Errorf("table %s: %w", c.main.id, err)
 		}
-		if t.main.files, err = encodeFiles(ctx, meta, t.main.schema, t.main.spec, in.rows, c.cfg.Write); err != nil {
-			return fmt.Errorf("table %s: %w", c.main.id, err)
+	}
+	if len(in.dead) > 0 {
+		meta = c.dead.head.Meta
+		t.dead = &leg{p: &c.dead, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.deadRecord(t, in.dead)}
+	}
+	return c.encodeInput(ctx, t, in)
+}
+
+// encodeInput makes the files of the legs that did not take effect yet.
+func (c *Committer) encodeInput(ctx context.Context, t *try, in input) error {
+	var err error
+	if l := t.main; len(in.rows) > 0 {
+		if l.files, err = encodeFiles(ctx, l.p.head.Meta, l.schema, l.spec, in.rows, c.cfg.Write); err != nil {
+			return fmt.Errorf("table %s: %w", l.p.id, err)
 		}
-		if err := sameCount(t.main.files, in.rows); err != nil {
+		if err := sameCount(l.files, in.rows); err != nil {
 			return err
 		}
 	}
-	if len(in.dead) == 0 {
+	l := t.dead
+	if l == nil || l.done {
 		return nil
 	}
-	meta = c.dead.head.Meta
-	rows, err := c.encode(meta.CurrentSchema(), in.dead)
+	rows, err := c.encode(l.schema, in.dead)
 	if err != nil {
-		return fmt.Errorf("table %s: %w", c.dead.id, err)
+		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
 	defer rows.Release()
-	t.dead = &leg{p: &c.dead, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.deadRecord(t, in.dead)}
-	if t.dead.files, err = encodeFiles(ctx, meta, t.dead.schema, t.dead.spec, []arrow.RecordBatch{rows}, c.cfg.Write); err != nil {
-		return fmt.Errorf("table %s: %w", c.dead.id, err)
+	if l.files, err = encodeFiles(ctx, l.p.head.Meta, l.schema, l.spec, []arrow.RecordBatch{rows}, c.cfg.Write); err != nil {
+		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
+	return nil
+}
+
+// storeAgain replaces the files and manifests of a batch that could not be committed for so long that a sweep may have
+// taken them for strays, or soon will. They get other names: a file that is named again would keep its age in the sweep's
+// own books. The snapshots keep their ids, so a request that was sent before counts as this batch still.
+func (c *Committer) storeAgain(ctx context.Context, t *try, b *engine.Batch) error {
+	in := c.withoutSticky(b)
+	defer in.release()
+	if err := c.encodeInput(ctx, t, in); err != nil {
+		return err
+	}
+	for _, l := range t.legs() {
+		if !l.done {
+			l.prepared, l.built = false, false
+		}
+	}
+	c.log.Warn("the files of a batch are stored again: it could not be committed for long, and a sweep may take them for strays",
+		"batch", t.batch, "age", c.cfg.Now().Sub(t.stored))
+	t.stored = time.Time{}
 	return nil
 }
 
@@ -211,6 +248,9 @@ func (c *Committer) store(ctx context.Context, t *try) error {
 	files := t.main.files
 	if t.dead != nil {
 		files = append(slices.Clone(files), t.dead.files...)
+	}
+	if t.stored.IsZero() {
+		t.stored = c.cfg.Now()
 	}
 	start := time.Now()
 	err := c.span(ctx, phaseUpload, func(ctx context.Context) error { return c.upload(ctx, files) })

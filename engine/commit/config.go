@@ -36,6 +36,9 @@ const (
 	keepSnapshotsFor = 15 * time.Minute
 )
 
+// DefaultStoreAgainAfter is far below the age at which sweeps take files, and far above what a commit takes.
+const DefaultStoreAgainAfter = time.Hour
+
 // Config is one pipeline's committer.
 type Config struct {
 	// Pipeline is the name that the tag and the records carry; one table has one pipeline.
@@ -57,6 +60,10 @@ type Config struct {
 	// UnknownTimeout is how long one Commit asks what became of a request whose answer was lost, before it returns an
 	// error; asking goes on with the next call. 0: 10s.
 	UnknownTimeout time.Duration
+	// StoreAgainAfter is the age from which the files of a batch that is still not committed are written anew, under other
+	// names, before the next try; 0: 1h. A sweep takes files of this age for strays when no snapshot names them
+	// (compaction.stray_grace, 24h), so it has to be well below that.
+	StoreAgainAfter time.Duration
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -78,6 +85,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.UnknownTimeout == 0 {
 		c.UnknownTimeout = 10 * time.Second
+	}
+	if c.StoreAgainAfter == 0 {
+		c.StoreAgainAfter = DefaultStoreAgainAfter
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -102,8 +112,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("lateness: %s is negative", c.Lateness)
 	case c.MaxUploads < 1 || c.MaxUploads > maxUploads:
 		return fmt.Errorf("max_uploads: %d is not within 1 to %d", c.MaxUploads, maxUploads)
-	case c.OffsetsInterval < 0 || c.UnknownTimeout < 0:
-		return errors.New("offsets interval and unknown timeout must not be negative")
+	case c.OffsetsInterval < 0 || c.UnknownTimeout < 0 || c.StoreAgainAfter < 0:
+		return errors.New("offsets interval, unknown timeout and the age at which files are stored again must not be negative")
 	case c.Write.RowGroupRows < 1:
 		return fmt.Errorf("row group of %d rows: at least 1", c.Write.RowGroupRows)
 	}

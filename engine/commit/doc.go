@@ -16,5 +16,5 @@
 //   - V comes from the table alone, and where the table cannot tell with certainty nothing is read or written.
 //
 // Ownership: the rows of a batch stay the caller's. What is encoded of them is kept until the batch is committed or
-// given up, so that a retry neither encodes nor uploads again.
+// given up, so that a retry neither encodes nor uploads again (but for one so late that a sweep may have taken the files).
 package commit

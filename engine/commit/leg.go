@@ -102,6 +102,10 @@ func (c *Committer) adopt(ctx context.Context, l *leg, meta table.Metadata) {
 	if meta == nil || !sameID(refID(meta, table.MainBranch), &id) || !l.built {
 		return
 	}
+	// The same snapshot may have been sent with other files before (storeAgain), and that request have won.
+	if s := meta.SnapshotByID(id); s == nil || s.ManifestList != l.snap.ManifestList {
+		return
+	}
 	head, err := l.p.head.After(ctx, c.reader, meta, l.snap, l.change)
 	if err != nil {
 		return

@@ -150,7 +150,8 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	}
 	write := datafile.DefaultWriteOptions()
 	write.Codec = r.cfg.Codec
-	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(), Write: write},
+	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(), Write: write,
+		StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)},
 		cat, wh, r.deadRows, r.log, r.cm)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
