@@ -21,7 +21,7 @@ import (
 // TestOutages: Kafka, MinIO and the catalog are killed and started again, at random moments, and MinIO is slow for a
 // while. The pipeline says that it waits, and goes on by itself.
 func TestOutages(t *testing.T) {
-	const times = 3
+	const times, kafkaTimes = 3, 2 // a broker takes 10 s to come back
 	rnd := rand.New(rand.NewPCG(seed(t), 7))
 	r := newRigKeeping(t, "outages", 5*time.Second)
 	w := r.ingest(way{storage: r.storageProxy, interval: rigInterval})
@@ -58,14 +58,14 @@ func TestOutages(t *testing.T) {
 	}
 	r.settled(fmt.Sprintf("%d kills of MinIO", times), w)
 
-	for range times {
+	for range kafkaTimes {
 		moment()
 		r.kafka.kill(t)
 		w.untilState(t, 20*time.Second, "waiting")
 		r.kafka.start(t)
 		r.commits(t, 2)
 	}
-	r.settled(fmt.Sprintf("%d kills of Kafka", times), w)
+	r.settled(fmt.Sprintf("%d kills of Kafka", kafkaTimes), w)
 
 	const slowRequests = 40
 	slow := r.storageProxy.Plan(slowRequests, faultproxy.Fault{Kind: faultproxy.Slow, Delay: 300 * time.Millisecond}, nil)
