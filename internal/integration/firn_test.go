@@ -24,12 +24,16 @@ import (
 // firnLife bounds a firn process that a dying test leaves behind.
 const firnLife = "40m"
 
+// firnDir is where firnBin put the program; TestMain removes it.
+var firnDir string
+
 // firnBin is the program, built once.
 var firnBin = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "firn-bin-")
 	if err != nil {
 		return "", err
 	}
+	firnDir = dir
 	bin := filepath.Join(dir, "firn")
 	out, err := exec.Command("go", "build", "-o", bin, "../../cmd/firn").CombinedOutput()
 	if err != nil {

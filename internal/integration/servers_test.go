@@ -142,5 +142,8 @@ func TestMain(m *testing.M) {
 		}
 		os.RemoveAll(s.dir)
 	}
+	if firnDir != "" {
+		os.RemoveAll(firnDir)
+	}
 	os.Exit(code)
 }
