@@ -56,18 +56,36 @@ func newSnapshots(g *globals) *cobra.Command {
 }
 
 func newOffsets(g *globals) *cobra.Command {
-	t, o := &target{}, &output{}
+	t, o, explain := &target{}, &output{}, false
 	c := &cobra.Command{Use: "offsets TABLE", Short: "Show where a table's pipeline stands in its topic, as the table says", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: completeTable(g, t), RunE: func(c *cobra.Command, args []string) error {
 			cl, err := t.client(g)
 			if err != nil {
 				return err
 			}
-			r, err := cl.Offsets(c.Context(), args[0])
+			read := cl.Offsets
+			if explain {
+				read = cl.Explain
+			}
+			r, err := read(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return o.print(c, r, func(w io.Writer) {
+				for _, s := range r.Steps {
+					word := ""
+					if s.Answered {
+						word = "ANSWERS"
+					}
+					row(w, s.Name, word, s.Saw)
+				}
+				if r.Stopped != "" {
+					row(w, "STOPPED", "", r.Stopped)
+					return
+				}
+				if len(r.Steps) > 0 {
+					row(w)
+				}
 				row(w, "pipeline", r.Pipeline)
 				row(w, "topic", r.Topic+" (id "+r.TopicID+", cluster "+r.Cluster+")")
 				row(w, "snapshot", r.SnapshotID)
@@ -87,6 +105,7 @@ func newOffsets(g *globals) *cobra.Command {
 				}
 			})
 		}}
+	c.Flags().BoolVar(&explain, "explain", false, "show what each step of recovery saw, and which answered, also where recovery stops")
 	t.register(c)
 	o.register(c)
 	c.AddCommand(newResolve(g))

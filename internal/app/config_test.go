@@ -67,6 +67,8 @@ func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
 		"open to the world":  {`listen: "127.0.0.1:8181"`, `listen: "0.0.0.0:8181"`, "token"},
 		"no such contract":   {filepath.ToSlash(schema), "nothing.json", "nothing.json"},
 		"partition column":   {"metadata.event_timestamp", "metadata.event_timestmp", "event_timestamp"},
+		"a gap ignored":      {"commit_interval: 1s", "on_gap: ignore", "record"},
+		"a new generation":   {"commit_interval: 1s", "on_topic_recreated: new_generation", "firn offsets resolve"},
 		"missing name":       {"name: user-events", "", "name"},
 		"page open to world": {`listen: "127.0.0.1:8080"`, `listen: "0.0.0.0:8080"`, "allow_anonymous"},
 	} {

@@ -172,6 +172,9 @@ type OffsetsReport struct {
 	Partitions  []PartitionState `json:"partitions"`
 	Lag         int64            `json:"lag_records"`           // -1 when Kafka did not answer
 	KafkaError  string           `json:"kafka_error,omitempty"` // why not
+	// Steps are what each step of recovery saw, in their order, and Stopped why none answered. Of Explain alone.
+	Steps   []commit.Step `json:"steps,omitempty"`
+	Stopped string        `json:"stopped,omitempty"`
 }
 
 // PartitionState is one partition's position. Last row is -1 when no row came from it; the log's bounds are -1 when unknown.
@@ -183,31 +186,52 @@ type PartitionState struct {
 	LogEnd    int64 `json:"log_end"`
 }
 
-// Offsets reads where the table's pipeline stands.
+// Offsets reads where the table's pipeline stands. Where recovery stops, that is the error.
 func (c *Client) Offsets(ctx context.Context, name string) (*OffsetsReport, error) {
+	r, stop, err := c.explain(ctx, name)
+	if err = errors.Join(stop, err); err != nil {
+		return nil, err
+	}
+	r.Steps = nil
+	return r, nil
+}
+
+// Explain is Offsets with what each step of recovery saw, and answers where recovery stops as well: then the report says
+// why and has no position.
+func (c *Client) Explain(ctx context.Context, name string) (*OffsetsReport, error) {
+	r, stop, err := c.explain(ctx, name)
+	if err == nil && stop != nil {
+		r.Stopped = stop.Error()
+	}
+	return r, err
+}
+
+func (c *Client) explain(ctx context.Context, name string) (r *OffsetsReport, stop, err error) {
 	cat, err := c.Catalog(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer cat.Close()
 	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pipeline, err := pipelineOf(t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	wh, err := c.Warehouse(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer wh.Close()
-	st, rec, err := commit.ReadState(ctx, cat, wh, t.Identifier, pipeline)
+	e, err := commit.Explain(ctx, cat, wh, t.Identifier, pipeline)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.offsetsReport(ctx, t, pipeline, st, rec), nil
+	r = c.offsetsReport(ctx, t, pipeline, e.State, e.Record)
+	r.Steps = e.Steps
+	return r, e.Stop, nil
 }
 
 func (c *Client) offsetsReport(ctx context.Context, t *catalog.Table, pipeline string, st engine.State, rec ledger.Record) *OffsetsReport {

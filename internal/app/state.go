@@ -61,7 +61,7 @@ func judge(f facts) Verdict {
 	}
 	switch {
 	case s.ProblemKind == engine.KindStopped:
-		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + "   then see docs/exactly-once.md"}
+		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.ProblemKind == engine.KindFenced:
 		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
 	case f.prepare != nil:

@@ -159,6 +159,10 @@ func checkVerbs(t *testing.T, c *Client) {
 	if err != nil || o.Lag != 0 || len(o.Partitions) != demoPartitions || o.Pipeline != "user-events" {
 		t.Errorf("offsets %+v, %v", o, err)
 	}
+	x, err := c.Explain(t.Context(), "analytics.user_events")
+	if err != nil || len(x.Steps) != 5 || !x.Steps[1].Answered || x.Stopped != "" || x.Epoch != o.Epoch || len(x.Partitions) != demoPartitions {
+		t.Errorf("explain %+v, %v", x, err)
+	}
 	w, err := c.Why(t.Context(), "analytics.user_events")
 	if err != nil || w.Stands != "" || len(w.Stages) != 6 {
 		t.Errorf("why %+v, %v", w, err)
