@@ -18,6 +18,11 @@ import (
 // up starts the whole system under dir on free ports, with generated events.
 func up(t *testing.T, dir string, d Demo) *Process {
 	t.Helper()
+	return upLogged(t, dir, d, slog.New(slog.DiscardHandler))
+}
+
+func upLogged(t *testing.T, dir string, d Demo, log *slog.Logger) *Process {
+	t.Helper()
 	cfg, _, err := LoadConfig("")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +36,7 @@ func up(t *testing.T, dir string, d Demo) *Process {
 		t.Fatal(err)
 	}
 	p, err := Start(t.Context(), cfg, Options{Roles: []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, Version: "test",
-		Log: slog.New(slog.DiscardHandler), Broker: embedded})
+		Log: log, Broker: embedded})
 	if err != nil {
 		t.Fatal(err)
 	}
