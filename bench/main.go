@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/bench/commit"
 	"github.com/firnlake/firn/bench/decode"
 	"github.com/firnlake/firn/bench/encode"
+	"github.com/firnlake/firn/bench/fetch"
 	"github.com/firnlake/firn/bench/ingest"
 )
 
@@ -29,6 +30,7 @@ var benches = []bench{
 	{"commit", "one append as the history grows, Firn's catalog beside a metadata.json each commit", commit.Main},
 	{"decode", "JSON events to Arrow, beside fastjson and arrow-go", decode.Main},
 	{"encode", "Arrow to Parquet, internal/datafile beside arrow-go and parquet-go", encode.Main},
+	{"fetch", "reading a Kafka topic, engine/source beside kafka-go's Reader and franz-go", fetch.Main},
 	{"ingest", "the engine as a whole, beside what decoding and encoding alone reach", ingest.Main},
 }
 
