@@ -195,6 +195,11 @@ func TestRetentionCutsBelowTheFloorOnly(t *testing.T) {
 	fill()
 	limit := int64(cfg.RetentionBytes) + testPartitions*int64(cfg.SegmentBytes+64<<10)
 	waitFor(t, func() bool { return diskUse(t, cfg.Dir) <= limit })
+	waitFor(t, func() bool { // what is cut while it is read would be waited for in vain
+		before := offsets(t, b.Addr(), -2)
+		time.Sleep(10 * cfg.RetentionInterval.D())
+		return maps.Equal(before, offsets(t, b.Addr(), -2))
+	})
 	if got := len(readAll(t, b.Addr())); got < 100 {
 		t.Errorf("only %d records left of 1 MiB", got)
 	}

@@ -7,7 +7,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
-lib=$tools/rck-1.10.0
+lib=$tools/iceberg-rck-1.10.0
 
 case ${1:-} in
 prepare) "$here/rck.sh" prepare ;;
