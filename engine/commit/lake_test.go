@@ -61,16 +61,28 @@ var lakes atomic.Int64
 // openCatalog is Firn's catalog over SQLite in memory.
 func openCatalog(t testing.TB, wh *objstore.Warehouse) catalog.Catalog {
 	t.Helper()
+	s := serverOver(t, wh)
+	t.Cleanup(func() { closeCatalog(t, s) })
+	return s.Service()
+}
+
+func serverOver(t testing.TB, wh *objstore.Warehouse) *server.Server {
+	t.Helper()
 	s, err := server.New(context.Background(), server.Config{Store: "sqlite::memory:"}, wh, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(context.Background()); err != nil {
-			t.Errorf("close the catalog: %v", err)
-		}
-	})
-	return s.Service()
+	return s
+}
+
+func closeCatalog(t testing.TB, s *server.Server) {
+	t.Helper()
+	if s == nil {
+		return
+	}
+	if err := s.Close(context.Background()); err != nil {
+		t.Errorf("close the catalog: %v", err)
+	}
 }
 
 func newLake(t testing.TB, partitionBy ...string) *lake {

@@ -8,11 +8,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
@@ -446,23 +448,42 @@ func (s *sim) checkStopped() error {
 	return nil
 }
 
+const (
+	simChunk = 1000 // schedules of one parallel subtest
+	simRenew = 100  // schedules of one catalog and store, which grow with each
+)
+
 func TestSimulation(t *testing.T) {
-	wh := &objstore.Warehouse{Store: objstore.NewMemory(), URI: "mem://lake"}
-	cat := openCatalog(t, wh)
-	stops := 0
-	for i := range *schedules {
-		seed := *firstSeed + uint64(i)
-		s, err := runOne(t, cat, wh, seed, nil)
-		if err != nil {
-			t.Fatalf("schedule with -seed %d: %v\n%s", seed, err, strings.Join(s.trace, "\n"))
+	var stops atomic.Int64
+	t.Cleanup(func() {
+		t.Logf("%d schedules from seed %d, %d of them ended at a stop that asks a person", *schedules, *firstSeed, stops.Load())
+		if stops.Load() > int64(*schedules/3) {
+			t.Errorf("%d of %d schedules stopped: recovery gives up too easily to show anything", stops.Load(), *schedules)
 		}
-		if s.stopped != nil {
-			stops++
-		}
-	}
-	t.Logf("%d schedules, %d of them ended at a stop that asks a person", *schedules, stops)
-	if stops > *schedules/3 {
-		t.Errorf("%d of %d schedules stopped: recovery gives up too easily to show anything", stops, *schedules)
+	})
+	for from := 0; from < *schedules; from += simChunk {
+		t.Run(fmt.Sprintf("from_seed_%d", *firstSeed+uint64(from)), func(t *testing.T) {
+			t.Parallel()
+			var wh *objstore.Warehouse
+			var cat *server.Server
+			for i := range min(simChunk, *schedules-from) {
+				if i%simRenew == 0 {
+					closeCatalog(t, cat)
+					wh = &objstore.Warehouse{Store: objstore.NewMemory(), URI: "mem://lake"}
+					cat = serverOver(t, wh)
+				}
+				seed := *firstSeed + uint64(from+i)
+				s, err := runOne(t, cat.Service(), wh, seed, nil)
+				if err != nil {
+					t.Errorf("go test ./engine/commit -run '^TestSimulation$' -schedules 1 -seed %d: %v\n%s", seed, err, strings.Join(s.trace, "\n"))
+					break
+				}
+				if s.stopped != nil {
+					stops.Add(1)
+				}
+			}
+			closeCatalog(t, cat)
+		})
 	}
 }
 
