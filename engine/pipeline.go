@@ -333,13 +333,18 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 	}
 	p.looked = now
 	err := p.st.Committer.Check(ctx)
-	if errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision) {
+	if endsGeneration(err) {
 		return err
 	}
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug("the table could not be looked at", "error", err)
 	}
 	return nil
+}
+
+// endsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
+func endsGeneration(err error) bool {
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision)
 }
 
 func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
@@ -357,7 +362,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		}
 		p.m.commitFailed(p.name)
 		p.status.set(func(s *Status) { s.CommitError, s.CommitErrorAt = err.Error(), p.now() })
-		if errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision) || ctx.Err() != nil {
+		if endsGeneration(err) || ctx.Err() != nil {
 			span.finish(0, err)
 			return err
 		}

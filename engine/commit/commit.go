@@ -235,9 +235,9 @@ func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last of
 // orKnown keeps what the table knows when the broker does not say.
 func orKnown(now, before string) string {
 	switch {
-	case known(now):
+	case KnownID(now):
 		return now
-	case known(before):
+	case KnownID(before):
 		return before
 	}
 	return noID

@@ -163,15 +163,16 @@ func (c *Committer) pin(ctx context.Context, id catalog.Identifier, meta table.M
 // noID is what brokers without ids for topics or clusters are noted as.
 const noID = "n/a"
 
-func known(id string) bool { return id != "" && id != noID }
+// KnownID tells whether a cluster's or topic's id says anything: brokers without ids are noted as "n/a".
+func KnownID(id string) bool { return id != "" && id != noID }
 
 // sameTopic holds the topic as it is now against the one that the record was read from.
 func (c *Committer) sameTopic(now engine.Topic, r ledger.Record) error {
 	const remedy = "its offsets mean other records now; write this topic into another table, or state where to read on: firn offsets resolve"
 	switch {
-	case known(now.ClusterID) && known(r.ClusterID) && now.ClusterID != r.ClusterID:
+	case KnownID(now.ClusterID) && KnownID(r.ClusterID) && now.ClusterID != r.ClusterID:
 		return fmt.Errorf("%w: table %s was filled from Kafka cluster %s, the brokers are cluster %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.ClusterID, now.ClusterID, remedy, c.cfg.Table)
-	case known(now.TopicID) && known(r.TopicID) && now.TopicID != r.TopicID:
+	case KnownID(now.TopicID) && KnownID(r.TopicID) && now.TopicID != r.TopicID:
 		return fmt.Errorf("%w: table %s was filled from topic id %s, topic %s has the id %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.TopicID, now.Name, now.TopicID, remedy, c.cfg.Table)
 	}
 	return nil

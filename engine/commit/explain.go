@@ -31,8 +31,8 @@ type Explanation struct {
 	Stop   error // wraps engine.ErrNeedsDecision and names the way out; nil when a step answered
 }
 
-// Explain runs recovery on a table as ReadState does, and tells what each step saw, also where none answers. The error is
-// for what kept it from being run.
+// Explain reads where a pipeline stands in a table, without changing anything, and tells what each step of recovery saw,
+// also where none answers. The record is that of the snapshot which answered. The error is for what kept it from being run.
 func Explain(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id catalog.Identifier, pipeline string) (Explanation, error) {
 	t, err := cat.LoadTable(ctx, id, catalog.LoadRefs)
 	if err != nil {

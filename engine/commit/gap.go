@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -215,16 +214,7 @@ func ReadGaps(ctx context.Context, t *catalog.Table, wh *objstore.Warehouse, fn 
 	}
 	want := iceberg.NewSchema(0, fields...)
 	for _, f := range files {
-		key, err := wh.Key(f.FilePath())
-		if err != nil {
-			return fail(err)
-		}
-		r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
-		if err != nil {
-			return fail(err)
-		}
-		err = r.Scan(ctx, want, func(b arrow.RecordBatch) error { return eachGap(b, fn) })
-		if err := errors.Join(err, r.Close()); err != nil {
+		if err := scanFile(ctx, wh, f, want, func(b arrow.RecordBatch) error { return eachGap(b, fn) }); err != nil {
 			return fail(err)
 		}
 	}

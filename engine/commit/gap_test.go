@@ -72,7 +72,7 @@ func TestRecordGap(t *testing.T) {
 	if _, err := c.Commit(t.Context(), &engine.Batch{ID: "x"}); err == nil {
 		t.Error("a batch was taken before the position was recovered")
 	}
-	st, r, err := ReadState(t.Context(), l.cat, l.wh, l.rows, "events")
+	st, r, err := readState(t.Context(), l.cat, l.wh, l.rows, "events")
 	l.must(err)
 	if !st.Offsets.Equal(offset.Vector{0: 25, 1: 5}) || st.Epoch != 0 || r.Kind != ledger.KindGap || len(r.Ranges) != 1 || r.Ranges[0].End-r.Ranges[0].Start != 15 ||
 		!r.LastRow.Equal(offset.Vector{0: 9, 1: 4}) {

@@ -415,3 +415,9 @@ func isErr(t testing.TB, err, want error) {
 		t.Fatalf("got %v, want %v", err, want)
 	}
 }
+
+// readState is Explain's answer, with its stop as the error.
+func readState(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id catalog.Identifier, pipeline string) (engine.State, ledger.Record, error) {
+	e, err := Explain(ctx, cat, wh, id, pipeline)
+	return e.State, e.Record, errors.Join(e.Stop, err)
+}

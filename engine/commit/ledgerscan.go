@@ -180,15 +180,7 @@ func (s *ledgerScan) read(ctx context.Context, f snapshot.File, fn func(int32, i
 	if s.reads++; s.reads > maxLedgerReads {
 		return fmt.Errorf("%w: more than %d, because their statistics do not settle it", errTooMany, maxLedgerReads)
 	}
-	key, err := s.wh.Key(f.FilePath())
-	if err != nil {
-		return err
-	}
-	r, err := datafile.Open(ctx, s.wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
-	if err != nil {
-		return err
-	}
-	err = r.Scan(ctx, s.want, func(b arrow.RecordBatch) error {
+	return scanFile(ctx, s.wh, f, s.want, func(b arrow.RecordBatch) error {
 		p, pok := b.Column(0).(*array.Int32)
 		o, ook := b.Column(1).(*array.Int64)
 		if !pok || !ook {
@@ -204,7 +196,19 @@ func (s *ledgerScan) read(ctx context.Context, f snapshot.File, fn func(int32, i
 		}
 		return nil
 	})
-	return errors.Join(err, r.Close())
+}
+
+// scanFile calls fn with the wanted columns of a data file, batch by batch.
+func scanFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, want *iceberg.Schema, fn func(arrow.RecordBatch) error) error {
+	key, err := wh.Key(f.FilePath())
+	if err != nil {
+		return err
+	}
+	r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Scan(ctx, want, fn), r.Close())
 }
 
 // sticky is offsets by partition whose records are in the dead-letter table already, although the rows' vector does

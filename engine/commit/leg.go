@@ -74,12 +74,18 @@ func (c *Committer) build(ctx context.Context, l *leg) error {
 
 // request pins what the leg was built on, and moves main and the pipeline's tag together.
 func request(l *leg, pipeline string) catalog.TableCommit {
-	tag := ledger.TagName(pipeline)
-	return catalog.TableCommit{Identifier: l.p.id,
-		Requirements: table.Requirements{table.AssertTableUUID(l.p.uuid()), table.AssertRefSnapshotID(table.MainBranch, l.p.head.ID()),
-			table.AssertRefSnapshotID(tag, l.p.tag)},
-		Updates: append(l.p.head.Updates(l.snap, table.MainBranch, snapshot.Retention{MinSnapshots: keepSnapshots, MaxAge: keepSnapshotsFor}),
-			snapshot.SetTag(tag, l.id, 0))}
+	return fencedMove(l.p.id, pipeline, l.p.head.ID(), l.p.tag, l.p.head, l.snap)
+}
+
+// fencedMove is the one request by which a pipeline's table moves: s, which goes on from h, becomes main and the place of
+// the pipeline's tag, if the table is the one that h is of and both refs stand where they were seen, at main and tag.
+func fencedMove(id catalog.Identifier, pipeline string, main, tag *int64, h snapshot.Head, s table.Snapshot) catalog.TableCommit {
+	name := ledger.TagName(pipeline)
+	return catalog.TableCommit{Identifier: id,
+		Requirements: table.Requirements{table.AssertTableUUID(h.Meta.TableUUID()), table.AssertRefSnapshotID(table.MainBranch, main),
+			table.AssertRefSnapshotID(name, tag)},
+		Updates: append(h.Updates(s, table.MainBranch, snapshot.Retention{MinSnapshots: keepSnapshots, MaxAge: keepSnapshotsFor}),
+			snapshot.SetTag(name, s.SnapshotID, 0))}
 }
 
 // send commits the legs, all or none. after is nil for more than one.

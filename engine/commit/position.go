@@ -9,7 +9,6 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
@@ -368,21 +367,6 @@ func refID(meta table.Metadata, name string) *int64 {
 		}
 	}
 	return nil
-}
-
-// ReadState reads where a pipeline stands in a table, without changing anything. Where recovery stops, the error wraps
-// engine.ErrNeedsDecision and says what each step saw. The record is that of the snapshot which answered.
-func ReadState(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id catalog.Identifier, pipeline string) (engine.State, ledger.Record, error) {
-	t, err := cat.LoadTable(ctx, id, catalog.LoadRefs)
-	if err != nil {
-		return engine.State{}, ledger.Record{}, fmt.Errorf("table %s: %w", id, err)
-	}
-	line := &lineage{cat: cat, id: id, meta: t.Metadata}
-	pos, err := newFinder(wh, snapshot.NewReader(wh, manifestCacheBytes), line, pipeline).find(ctx)
-	if err != nil {
-		return engine.State{}, ledger.Record{}, err
-	}
-	return pos.state(t.Metadata), pos.record, nil
 }
 
 func (p position) state(meta table.Metadata) engine.State {

@@ -193,7 +193,7 @@ func TestRecovery(t *testing.T) {
 					view = plain{cat}
 				}
 				// A writer that was there, one that starts, and one who only asks see the same.
-				st, _, err := ReadState(t.Context(), view, wh, s.rows, "events")
+				st, _, err := readState(t.Context(), view, wh, s.rows, "events")
 				check := func(who string, st engine.State, err error) {
 					t.Helper()
 					if want.stop != "" {
@@ -235,7 +235,7 @@ func TestRecovery(t *testing.T) {
 				defer release(b)
 				_, err = s.c.Commit(t.Context(), b)
 				s.must(err)
-				st, _, err = ReadState(t.Context(), view, wh, s.rows, "events")
+				st, _, err = readState(t.Context(), view, wh, s.rows, "events")
 				if err != nil || st.Offsets[0] != end || st.Epoch != want.epoch || st.Source != StepHead {
 					t.Errorf("after the next commit: %+v, %v", st, err)
 				}

@@ -17,7 +17,7 @@ func TestResolve(t *testing.T) {
 	s.dropRows(s.snaps[2]) // rows 6 to 9 are gone, and nobody says so any more
 	s.rewrite(s.rows, false)
 	s.expire(s.rows)
-	_, _, err := ReadState(t.Context(), cat, wh, s.rows, "events")
+	_, _, err := readState(t.Context(), cat, wh, s.rows, "events")
 	isErr(t, err, engine.ErrNeedsDecision)
 
 	for name, to := range map[string]offset.Vector{"rows would double": {0: 5, 1: 6}, "a partition is left out": {0: 6}} {
@@ -35,7 +35,7 @@ func TestResolve(t *testing.T) {
 	}
 	got, err := Resolve(t.Context(), cat, wh, s.rows, "events", Resolution{})
 	s.must(err)
-	st, r, err := ReadState(t.Context(), cat, wh, s.rows, "events")
+	st, r, err := readState(t.Context(), cat, wh, s.rows, "events")
 	s.must(err)
 	if !st.Offsets.Equal(at(6)) || st.Epoch != 1 || st.SnapshotID != got.SnapshotID || r.Kind != ledger.KindRewind || !r.LastRow.Equal(at(5)) || r.TopicID != "t1" {
 		t.Errorf("after it: %+v, record %+v", st, r)

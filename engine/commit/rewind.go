@@ -175,11 +175,9 @@ func (r *rewinder) commit(ctx context.Context, plan RewindPlan, s *table.Snapsho
 	if err != nil {
 		return fmt.Errorf("table %s: %w", r.line.id, err)
 	}
-	updates := h.Updates(snap, table.MainBranch, snapshot.Retention{MinSnapshots: keepSnapshots, MaxAge: keepSnapshotsFor})
-	updates = append(updates, snapshot.SetTag(ledger.TagName(r.pipeline), sid, 0), snapshot.SetTag(tagOfHead(plan.Epoch, batch), r.head.SnapshotID, keep))
-	_, err = r.cat.CommitTable(ctx, catalog.TableCommit{Identifier: r.line.id, Updates: updates, Requirements: table.Requirements{
-		table.AssertTableUUID(r.line.meta.TableUUID()), table.AssertRefSnapshotID(table.MainBranch, &r.head.SnapshotID),
-		table.AssertRefSnapshotID(ledger.TagName(r.pipeline), r.tag)}})
+	move := fencedMove(r.line.id, r.pipeline, &r.head.SnapshotID, r.tag, h, snap)
+	move.Updates = append(move.Updates, snapshot.SetTag(tagOfHead(plan.Epoch, batch), r.head.SnapshotID, keep))
+	_, err = r.cat.CommitTable(ctx, move)
 	return err
 }
 

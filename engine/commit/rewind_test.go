@@ -97,7 +97,7 @@ func TestRewind(t *testing.T) {
 	if m := meta.CurrentSnapshot(); *m.ParentSnapshotID != s.snaps[0] || m.SnapshotID != got.SnapshotID || !sameID(refID(meta, ledger.TagName("events")), &m.SnapshotID) {
 		t.Errorf("the head is %+v", m)
 	}
-	st, rec, err := ReadState(t.Context(), cat, wh, s.rows, "events")
+	st, rec, err := readState(t.Context(), cat, wh, s.rows, "events")
 	s.must(err)
 	if st.Epoch != 1 || !st.Offsets.Equal(at(3)) || rec.Kind != ledger.KindRewind || !rec.LastRow.Equal(at(2)) || rec.TopicID != "t1" || rec.Prev != old {
 		t.Errorf("state %+v, record %+v", st, rec)
@@ -155,7 +155,7 @@ func TestRewindUnderFaults(t *testing.T) {
 				s.must(err)
 			}
 			s.wantRows(s.rows, at(6), func(int32, int64) bool { return true })
-			st, _, err := ReadState(t.Context(), cat, wh, s.rows, "events")
+			st, _, err := readState(t.Context(), cat, wh, s.rows, "events")
 			s.must(err)
 			if st.SnapshotID != got.SnapshotID || st.Epoch != 1 {
 				t.Errorf("%+v, the rewind said %d", st, got.SnapshotID)
@@ -196,7 +196,7 @@ func TestRewindFromAStop(t *testing.T) {
 	cat, wh := rewindLake(t)
 	s := newScene(t, cat, wh)
 	s.replace()
-	_, _, err := ReadState(t.Context(), cat, wh, s.rows, "events")
+	_, _, err := readState(t.Context(), cat, wh, s.rows, "events")
 	isErr(t, err, engine.ErrNeedsDecision)
 	plan, err := s.plan(RewindTarget{Snapshot: s.snaps[2]})
 	s.must(err)

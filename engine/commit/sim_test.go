@@ -379,7 +379,7 @@ func (s *sim) finish() error {
 			}
 		}
 		if len(ranges) == 0 {
-			_, r, err := ReadState(context.Background(), s.base, s.wh, s.rows, "events")
+			_, r, err := readState(context.Background(), s.base, s.wh, s.rows, "events")
 			if err != nil {
 				return err
 			}
@@ -416,7 +416,7 @@ func runOne(t testing.TB, cat catalog.Catalog, wh *objstore.Warehouse, seed uint
 		if s.stopped != nil {
 			break
 		}
-		st, r, err := ReadState(context.Background(), s.base, s.wh, s.rows, "events")
+		st, r, err := readState(context.Background(), s.base, s.wh, s.rows, "events")
 		if errors.Is(err, engine.ErrNeedsDecision) {
 			s.stopped = err
 			break

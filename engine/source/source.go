@@ -20,7 +20,8 @@ var (
 	errSourceClosed = errors.New("the source is closed")
 )
 
-// OnGapStop is the only answer, so far, to a log that no longer holds the next offset: stop with engine.ErrRetentionGap.
+// OnGapStop is a source's only answer to a log that no longer holds the next offset: stop with engine.ErrRetentionGap.
+// What a pipeline does then is engine.Config.OnGap's to say.
 const OnGapStop = "stop"
 
 // Options say what to read.

@@ -154,6 +154,47 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
+// fed is a table with the pipeline that fills it, and what it lies in.
+type fed struct {
+	*catalog.Table
+	pipeline string
+	cat      *client.Client
+	wh       *objstore.Warehouse
+}
+
+// fedTable opens a table that a pipeline fills, by its name.
+func (c *Client) fedTable(ctx context.Context, name string) (_ *fed, err error) {
+	f := &fed{}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	if f.cat, err = c.Catalog(ctx); err != nil {
+		return nil, err
+	}
+	if f.Table, err = c.Table(ctx, f.cat, name, catalog.LoadRefs); err != nil {
+		return nil, err
+	}
+	if f.pipeline, err = pipelineOf(f.Table); err != nil {
+		return nil, err
+	}
+	if f.wh, err = c.Warehouse(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// close gives back what was opened; the table and the pipeline's name may be used on.
+func (f *fed) close() {
+	if f.cat != nil {
+		f.cat.Close()
+	}
+	if f.wh != nil {
+		_ = f.wh.Close() // it was read, or every write was confirmed
+	}
+}
+
 // Table loads a table by the name that a person typed.
 func (c *Client) Table(ctx context.Context, cat catalog.Catalog, name string, how catalog.Load) (*catalog.Table, error) {
 	id, err := catalog.ParseIdentifier(name)

@@ -188,55 +188,41 @@ type PartitionState struct {
 
 // Offsets reads where the table's pipeline stands. Where recovery stops, that is the error.
 func (c *Client) Offsets(ctx context.Context, name string) (*OffsetsReport, error) {
-	r, stop, err := c.explain(ctx, name)
-	if err = errors.Join(stop, err); err != nil {
+	t, e, err := c.explain(ctx, name)
+	if err = errors.Join(e.Stop, err); err != nil {
 		return nil, err
 	}
-	r.Steps = nil
-	return r, nil
+	return c.offsetsReport(ctx, t, e.State, e.Record), nil
 }
 
 // Explain is Offsets with what each step of recovery saw, and answers where recovery stops as well: then the report says
 // why and has no position.
 func (c *Client) Explain(ctx context.Context, name string) (*OffsetsReport, error) {
-	r, stop, err := c.explain(ctx, name)
-	if err == nil && stop != nil {
-		r.Stopped = stop.Error()
-	}
-	return r, err
-}
-
-func (c *Client) explain(ctx context.Context, name string) (r *OffsetsReport, stop, err error) {
-	cat, err := c.Catalog(ctx)
+	t, e, err := c.explain(ctx, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer cat.Close()
-	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
-	if err != nil {
-		return nil, nil, err
-	}
-	pipeline, err := pipelineOf(t)
-	if err != nil {
-		return nil, nil, err
-	}
-	wh, err := c.Warehouse(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer wh.Close()
-	e, err := commit.Explain(ctx, cat, wh, t.Identifier, pipeline)
-	if err != nil {
-		return nil, nil, err
-	}
-	r = c.offsetsReport(ctx, t, pipeline, e.State, e.Record)
+	r := c.offsetsReport(ctx, t, e.State, e.Record)
 	r.Steps = e.Steps
-	return r, e.Stop, nil
+	if e.Stop != nil {
+		r.Stopped = e.Stop.Error()
+	}
+	return r, nil
 }
 
-func (c *Client) offsetsReport(ctx context.Context, t *catalog.Table, pipeline string, st engine.State, rec ledger.Record) *OffsetsReport {
-	topic := c.topicOf(t)
-	r := &OffsetsReport{Table: t.Identifier.String(), Pipeline: pipeline, Topic: topic, TopicID: rec.TopicID, Cluster: rec.ClusterID, Epoch: st.Epoch, SnapshotID: st.SnapshotID,
+func (c *Client) explain(ctx context.Context, name string) (*fed, commit.Explanation, error) {
+	t, err := c.fedTable(ctx, name)
+	if err != nil {
+		return nil, commit.Explanation{}, err
+	}
+	defer t.close()
+	e, err := commit.Explain(ctx, t.cat, t.wh, t.Identifier, t.pipeline)
+	return t, e, err
+}
+
+func (c *Client) offsetsReport(ctx context.Context, t *fed, st engine.State, rec ledger.Record) *OffsetsReport {
+	topic := c.topicOf(t.Table)
+	r := &OffsetsReport{Table: t.Identifier.String(), Pipeline: t.pipeline, Topic: topic, TopicID: rec.TopicID, Cluster: rec.ClusterID, Epoch: st.Epoch, SnapshotID: st.SnapshotID,
 		RecoveredBy: st.Source, BatchID: rec.BatchID, Watermark: rec.Watermark, Lag: -1}
 	bounds, err := c.bounds(ctx, topic)
 	if err != nil {

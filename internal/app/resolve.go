@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/source"
@@ -36,31 +35,18 @@ func (c *Client) Resolve(ctx context.Context, name string, o ResolveOptions) (*R
 	if err != nil {
 		return nil, fmt.Errorf("%w: --to: %w", ErrUsage, err)
 	}
-	cat, err := c.Catalog(ctx)
+	t, err := c.fedTable(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer cat.Close()
-	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
-	if err != nil {
-		return nil, err
-	}
-	pipeline, err := pipelineOf(t)
-	if err != nil {
-		return nil, err
-	}
-	wh, err := c.Warehouse(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer wh.Close()
+	defer t.close()
 	r := commit.Resolution{To: to, DryRun: o.DryRun}
 	if o.Rebind {
-		if r.Topic, err = c.describe(ctx, c.topicOf(t)); err != nil {
+		if r.Topic, err = c.describe(ctx, c.topicOf(t.Table)); err != nil {
 			return nil, err
 		}
 	}
-	got, err := commit.Resolve(ctx, cat, wh, t.Identifier, pipeline, r)
+	got, err := commit.Resolve(ctx, t.cat, t.wh, t.Identifier, t.pipeline, r)
 	if err != nil {
 		return nil, err
 	}

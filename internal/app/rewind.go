@@ -7,8 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // DefaultKeepHead is how long the head that a rewind left stays under its tag.
@@ -66,30 +67,21 @@ func (c *Client) Rewind(ctx context.Context, name string, o RewindOptions) (*Rew
 	if err != nil {
 		return nil, err
 	}
-	cat, err := c.Catalog(ctx)
+	t, err := c.fedTable(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer cat.Close()
-	t, err := c.Table(ctx, cat, name, catalog.LoadRefs)
+	defer t.close()
+	plan, err := commit.PlanRewind(ctx, t.cat, t.wh, t.Identifier, t.pipeline, to)
 	if err != nil {
 		return nil, err
 	}
-	pipeline, err := pipelineOf(t)
+	r := &RewindReport{Table: t.Identifier.String(), Pipeline: t.pipeline, Topic: c.topicOf(t.Table)}
+	held, err := c.heldByKafka(ctx, r.Topic, plan.Record)
 	if err != nil {
-		return nil, err
+		r.KafkaError = err.Error()
 	}
-	wh, err := c.Warehouse(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer wh.Close()
-	plan, err := commit.PlanRewind(ctx, cat, wh, t.Identifier, pipeline, to)
-	if err != nil {
-		return nil, err
-	}
-	r := &RewindReport{Table: t.Identifier.String(), Pipeline: pipeline, Topic: c.topicOf(t)}
-	c.heldByKafka(ctx, r, plan)
+	r.fill(plan, held)
 	if o.DryRun {
 		return r, nil
 	}
@@ -99,11 +91,11 @@ func (c *Client) Rewind(ctx context.Context, name string, o RewindOptions) (*Rew
 	if !o.AcceptMissing && r.Missing > 0 {
 		return r, fmt.Errorf("rewind of %s: %w: %d offsets are gone, and their rows would be taken out for good: choose a later target, or add --accept-missing", r.Table, ErrMissing, r.Missing)
 	}
-	done, err := commit.Rewind(ctx, cat, wh, t.Identifier, pipeline, plan, o.Keep)
+	done, err := commit.Rewind(ctx, t.cat, t.wh, t.Identifier, t.pipeline, plan, o.Keep)
 	if err != nil {
 		return r, err
 	}
-	c.heldByKafka(ctx, r, done.RewindPlan) // the writer may have gone on since
+	r.fill(done.RewindPlan, held) // the writer may have gone on since
 	r.SnapshotID, r.OldHeadTag, r.OldHeadKept = done.SnapshotID, done.Tag, o.Keep
 	return r, nil
 }
@@ -129,20 +121,33 @@ func (o RewindOptions) target() (commit.RewindTarget, error) {
 	return to, nil
 }
 
-// heldByKafka fills the report from a plan, and holds what would be read again against what Kafka has.
-func (c *Client) heldByKafka(ctx context.Context, r *RewindReport, plan commit.RewindPlan) {
-	r.Target, r.TargetAt, r.Head, r.Epoch, r.RowsNow, r.RowsThen, r.Stopped = plan.Snapshot, plan.At, plan.Head, plan.Epoch, plan.RowsNow, plan.RowsThen, plan.Stopped
-	r.Again, r.Missing, r.Partitions, r.KafkaError = 0, 0, nil, ""
-	bounds, err := c.bounds(ctx, r.Topic)
-	if err == nil && plan.Record.TopicID != "" {
-		err = c.sameTopic(ctx, r.Topic, plan)
-	}
+// heldByKafka asks for the topic's bounds, and whether its offsets still mean what they did when rec was written; nil
+// bounds come with the reason.
+func (c *Client) heldByKafka(ctx context.Context, topic string, rec ledger.Record) (map[int32]engine.Position, error) {
+	bounds, err := c.bounds(ctx, topic)
 	if err != nil {
-		r.KafkaError = err.Error()
+		return nil, err
 	}
+	if !commit.KnownID(rec.TopicID) {
+		return bounds, nil
+	}
+	now, err := c.describe(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if commit.KnownID(now.TopicID) && now.TopicID != rec.TopicID {
+		return nil, fmt.Errorf("topic %s has the id %s, the target was read from id %s: it was made again, and what was read then is gone", topic, now.TopicID, rec.TopicID)
+	}
+	return bounds, nil
+}
+
+// fill tells a plan, held against what Kafka has; nil bounds are not known.
+func (r *RewindReport) fill(plan commit.RewindPlan, held map[int32]engine.Position) {
+	r.Target, r.TargetAt, r.Head, r.Epoch, r.RowsNow, r.RowsThen, r.Stopped = plan.Snapshot, plan.At, plan.Head, plan.Epoch, plan.RowsNow, plan.RowsThen, plan.Stopped
+	r.Again, r.Missing, r.Partitions = 0, 0, nil
 	ids := plan.Offsets.Partitions()
 	for _, p := range plan.Now.Partitions() {
-		if !slices.Contains(ids, p) { // it came after the target, and is read from its start
+		if _, then := plan.Offsets[p]; !then { // it came after the target, and is read from its start
 			ids = append(ids, p)
 		}
 	}
@@ -153,7 +158,7 @@ func (c *Client) heldByKafka(ctx context.Context, r *RewindReport, plan commit.R
 		if now, ok := plan.Now[p]; ok {
 			line.Now = now
 		}
-		if b, ok := bounds[p]; ok && err == nil {
+		if b, ok := held[p]; ok {
 			line.LogStart = b.LogStart
 			line.Missing = max(b.LogStart-line.Then, 0)
 			r.Missing += line.Missing
@@ -161,16 +166,4 @@ func (c *Client) heldByKafka(ctx context.Context, r *RewindReport, plan commit.R
 		r.Again += line.Again
 		r.Partitions = append(r.Partitions, line)
 	}
-}
-
-// sameTopic tells whether the topic's offsets still mean what they did in the target.
-func (c *Client) sameTopic(ctx context.Context, topic string, plan commit.RewindPlan) error {
-	now, err := c.describe(ctx, topic)
-	if err != nil {
-		return err
-	}
-	if now.TopicID != plan.Record.TopicID && now.TopicID != "n/a" && plan.Record.TopicID != "n/a" && now.TopicID != "" {
-		return fmt.Errorf("topic %s has the id %s, the target was read from id %s: it was made again, and what was read then is gone", topic, now.TopicID, plan.Record.TopicID)
-	}
-	return nil
 }
