@@ -1,9 +1,3 @@
-// Package crash has the named places at which tests end a process, or a simulated one, to see that nothing is lost and
-// nothing doubled by it. In production every call of At is one load of a nil pointer.
-//
-// Two ways to be hit: the environment variable FIRN_CRASH_AT=NAME[:N] ends the process by SIGKILL at the Nth time that
-// it comes by NAME (1 without :N), as a power cut would; and With puts a hook into a context, for tests that run many
-// writers in one process.
 package crash
 
 import (

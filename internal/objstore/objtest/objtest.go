@@ -1,4 +1,3 @@
-// Package objtest is the suite that every object store passes.
 package objtest
 
 import (

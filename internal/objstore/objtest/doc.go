@@ -1,0 +1,2 @@
+// Package objtest is the suite that every object store passes.
+package objtest
