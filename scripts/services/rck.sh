@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Apache Iceberg's REST compatibility kit, against a REST catalog that runs: table and view tests, 148 in all in the
 # version 1.10.0. RCK_VERSION chooses another.
-#   rck.sh prepare              fetch the jars (Maven Central, versions in rck-pom.xml)
+#   rck.sh prepare              fetch the jars (Maven Central, versions in rck-pom.xml), and print their folder
 #   rck.sh run URI [REPORT]     run it; details of what did not pass go to REPORT, the totals to standard output
 #   rck.sh firn FIRN [REPORT]   the same against the program FIRN, as "firn catalog" on SQLite, or on the Postgres that
 #                               RCK_STORE names (postgres://user@host/database; PGPASSWORD counts); over local disk, or
@@ -97,7 +97,9 @@ tidy() {
 freeport() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 case ${1:-} in
-prepare) prepare ;;
+prepare)
+  prepare
+  echo "$lib" ;;
 run)
   [ $# = 2 ] || [ $# = 3 ] || usage
   prepare

@@ -7,13 +7,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
-lib=$tools/iceberg-rck-1.10.0
 
 case ${1:-} in
 prepare) "$here/rck.sh" prepare ;;
 start)
   [ $# = 4 ] || usage
-  "$here/rck.sh" prepare
+  lib=$("$here/rck.sh" prepare)
   mkdir -p "$2" "$4"
   dir=$(cd "$2" && pwd) port=$3 warehouse=$(cd "$4" && pwd)
   # One connection: with two, SQLite's lock stays with one that gave up, and no commit succeeds any more.
