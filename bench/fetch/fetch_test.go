@@ -5,15 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 )
 
 // TestMain is the broker's process too: the benchmark starts its own program for it.
 func TestMain(m *testing.M) {
-	if n, err := strconv.ParseInt(os.Getenv(brokerEnv), 10, 32); err == nil {
-		if err := serve(os.Stdin, os.Stdout, int32(n)); err != nil {
+	if os.Getenv(brokerEnv) != "" {
+		if err := Main(context.Background(), nil, os.Stdout); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
