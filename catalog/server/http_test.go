@@ -137,8 +137,18 @@ func TestWalkThrough(t *testing.T) {
 	want[none](t, f.ask(t, "DELETE", "/v1/namespaces/a", ""), 204)
 }
 
-// wantFile checks that the metadata file of an answer is there and holds what the answer says.
+// wantFile checks that the metadata file of an answer is there, holds what the answer says, and is a table.
 func (f *fixture) wantFile(t *testing.T, l loaded) table.Metadata {
+	t.Helper()
+	m, err := table.ParseMetadataBytes(f.handedOut(t, l))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// handedOut reads the metadata file of an answer, which must hold what the answer says.
+func (f *fixture) handedOut(t *testing.T, l loaded) []byte {
 	t.Helper()
 	key, err := f.wh.Key(l.Location)
 	if err != nil {
@@ -151,11 +161,7 @@ func (f *fixture) wantFile(t *testing.T, l loaded) table.Metadata {
 	if !sameJSON(doc, l.Metadata) {
 		t.Fatalf("%s holds\n%s\nthe answer says\n%s", l.Location, doc, l.Metadata)
 	}
-	m, err := table.ParseMetadataBytes(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return doc
 }
 
 func sameJSON(a, b []byte) bool {

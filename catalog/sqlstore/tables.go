@@ -281,15 +281,7 @@ func (s *Store) Rename(ctx context.Context, from, to catalog.Identifier) error {
 		if err != nil {
 			return err
 		}
-		ns, err := t.namespaceOf(to)
-		if err != nil {
-			return err
-		}
-		if err := t.freeTarget(ns, from, to); err != nil {
-			return err
-		}
-		_, err = t.exec("UPDATE tables SET namespace_id = ?, name = ? WHERE id = ?", ns, to.Name(), h.ID)
-		return err
+		return t.rename("tables", h.ID, from, to)
 	})
 }
 

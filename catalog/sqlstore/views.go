@@ -78,15 +78,22 @@ func (s *Store) Free(ctx context.Context, id catalog.Identifier, want string) er
 	})
 }
 
-// freeTarget is free for a rename; one to the same name changes nothing.
-func (t *tx) freeTarget(ns int64, from, to catalog.Identifier) error {
-	if slices.Equal(from, to) {
-		return nil
+// rename gives a row of tables or views another name, which must be free or its own.
+func (t *tx) rename(table string, row int64, from, to catalog.Identifier) error {
+	ns, err := t.namespaceOf(to)
+	if err != nil {
+		return err
 	}
-	kind, err := t.taken(ns, to.Name())
-	if err == nil && kind != "" {
-		err = fmt.Errorf("%w: cannot rename %s to %s, which is a %s", catalog.ErrExists, from, to, kind)
+	if !slices.Equal(from, to) {
+		kind, err := t.taken(ns, to.Name())
+		if err != nil {
+			return err
+		}
+		if kind != "" {
+			return fmt.Errorf("%w: cannot rename %s to %s, which is a %s", catalog.ErrExists, from, to, kind)
+		}
 	}
+	_, err = t.exec("UPDATE "+table+" SET namespace_id = ?, name = ? WHERE id = ?", ns, to.Name(), row)
 	return err
 }
 
@@ -188,15 +195,7 @@ func (s *Store) RenameView(ctx context.Context, from, to catalog.Identifier) err
 		if err != nil {
 			return err
 		}
-		ns, err := t.namespaceOf(to)
-		if err != nil {
-			return err
-		}
-		if err := t.freeTarget(ns, from, to); err != nil {
-			return err
-		}
-		_, err = t.exec("UPDATE views SET namespace_id = ?, name = ? WHERE id = ?", ns, to.Name(), v.ID)
-		return err
+		return t.rename("views", v.ID, from, to)
 	})
 }
 
