@@ -1,41 +1,21 @@
 package app
 
 import (
-	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/logging/logtest"
 )
-
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // TestAStopIsLoudAndResolveEndsIt: a table that lost its head stops the pipeline; log, /readyz, metric and --explain say
 // so with the way out, and after firn offsets resolve it goes on.
 func TestAStopIsLoudAndResolveEndsIt(t *testing.T) {
-	dir, logs := t.TempDir(), &logBuffer{}
+	dir, logs := t.TempDir(), &logtest.Buffer{}
 	p := upLogged(t, dir, Demo{Rate: 500, Seed: 5}, slog.New(slog.NewTextHandler(logs, nil)))
 	defer down(t, p)
 	c := clientOf(t, dir)
@@ -52,23 +32,7 @@ func TestAStopIsLoudAndResolveEndsIt(t *testing.T) {
 		Updates: table.Updates{table.NewRemoveSnapshotRefUpdate(table.MainBranch)}}); err != nil {
 		t.Fatal(err)
 	}
-	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Addresses().HTTP+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Close = true
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body)
-	}
+	get := func(path string) (int, string) { return page(t, p, path) }
 	const remedy = "firn offsets resolve"
 	eventually(t, "stopped", func() (bool, string) {
 		code, body := get("/readyz")

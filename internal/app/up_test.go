@@ -184,26 +184,30 @@ func checkVerbs(t *testing.T, c *Client) {
 	}
 }
 
+// page asks the process's HTTP address for a path.
+func page(t *testing.T, p *Process, path string) (code int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Addresses().HTTP+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
 func TestPageMetricsAndHealth(t *testing.T) {
 	p := up(t, t.TempDir(), Demo{})
 	defer down(t, p)
-	get := func(path string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Addresses().HTTP+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Close = true
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body)
-	}
+	get := func(path string) (int, string) { return page(t, p, path) }
 	eventually(t, "ready", func() (bool, string) { code, body := get("/readyz"); return code == http.StatusOK, body })
 	for path, want := range map[string]string{"/healthz": "ok", "/": "user-events", "/metrics": "firn_pipeline_state", StatusPath: `"state": "ok"`} {
 		if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {

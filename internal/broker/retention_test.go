@@ -2,12 +2,17 @@ package broker
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
 )
@@ -210,4 +215,74 @@ func FuzzCheckHead(f *testing.F) {
 			t.Errorf("a request of %d bytes was let through", size)
 		}
 	})
+}
+
+func TestRetentionCutsBelowTheFloorOnly(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	b := mustStart(t, cfg, options{})
+	c := client(t, b.Addr())
+	fill := func() {
+		for i := range 600 {
+			produce(t, c, int32(i%testPartitions), strings.Repeat("z", 8000))
+		}
+	}
+	fill() // 4.8 MB into a log of 1 MiB
+	time.Sleep(10 * cfg.RetentionInterval.D())
+	if got := offsets(t, b.Addr(), -2); got[0] != 0 || got[1] != 0 || got[2] != 0 {
+		t.Fatalf("cut to %v before anybody said what is needed", got)
+	}
+	floor := map[int32]int64{0: 150, 1: 20} // 2 is missing: needed as a whole
+	b.SetFloor(func() map[string]map[int32]int64 { return map[string]map[int32]int64{testTopic: floor} })
+	waitFor(t, func() bool { return offsets(t, b.Addr(), -2)[0] > 100 })
+	if got := offsets(t, b.Addr(), -2); got[0] > 150 || got[1] > 20 || got[2] != 0 {
+		t.Errorf("cut to %v, needed from %v and all of partition 2", got, floor)
+	}
+	waitFor(t, func() bool { return b.heldBytes.Load() > 1<<20 })
+	b.SetFloor(func() map[string]map[int32]int64 { return nil })
+	waitFor(t, func() bool { return b.heldBytes.Load() == 0 })
+	fill()
+	limit := int64(cfg.RetentionBytes) + testPartitions*int64(cfg.SegmentBytes+64<<10)
+	waitFor(t, func() bool { return diskUse(t, cfg.Dir) <= limit })
+	waitFor(t, func() bool { // what is cut while it is read would be waited for in vain
+		before := offsets(t, b.Addr(), -2)
+		time.Sleep(10 * cfg.RetentionInterval.D())
+		return maps.Equal(before, offsets(t, b.Addr(), -2))
+	})
+	if got := len(readAll(t, b.Addr())); got < 100 {
+		t.Errorf("only %d records left of 1 MiB", got)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(b)
+	if m, err := reg.Gather(); err != nil || len(m) != 8 {
+		t.Errorf("%d metrics: %v", len(m), err)
+	}
+}
+
+// Offsets go on where they were, also when everything was deleted that can be, by retention or by a client.
+func TestOffsetsGoOnAfterEverythingWasDeleted(t *testing.T) {
+	dir := t.TempDir()
+	b := mustStart(t, testConfig(dir), options{})
+	c := client(t, b.Addr())
+	for i := range 10 {
+		produce(t, c, 0, fmt.Sprint(i))
+	}
+	var all kadm.Offsets
+	all.AddOffset(testTopic, 0, -1, -1)
+	res, err := kadm.NewClient(c).DeleteRecords(t.Context(), all)
+	if err == nil {
+		err = res.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if start := offsets(t, b.Addr(), -2)[0]; start != 9 {
+		t.Errorf("start %d after all was deleted, want the last record kept", start)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = mustStart(t, testConfig(dir), options{})
+	if off := produce(t, client(t, b.Addr()), 0, "next"); off != 10 {
+		t.Errorf("the next record is at %d, want 10", off)
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/internal/generate"
+	"github.com/firnlake/firn/internal/logging/logtest"
 )
 
 // firnLife bounds a firn process that a dying test leaves behind.
@@ -109,30 +110,12 @@ func (l *lake) catalogURI() string {
 	return "http://" + addr
 }
 
-// output collects what a process says.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // process is one running firn.
 type process struct {
 	t    *testing.T
 	name string
 	cmd  *exec.Cmd
-	out  *output
+	out  *logtest.Buffer
 	done chan struct{} // closed when it has ended
 	err  error
 	// quiet: it was ended on purpose and another took over, so a failure of the test has nothing to do with it.
@@ -146,7 +129,7 @@ func launch(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, name: "firn " + args[0], cmd: exec.Command(bin, args...), out: &output{}, done: make(chan struct{})}
+	p := &process{t: t, name: "firn " + args[0], cmd: exec.Command(bin, args...), out: &logtest.Buffer{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {

@@ -66,7 +66,7 @@ func newRig(t *testing.T, name string) *rig {
 func newRigKeeping(t *testing.T, name string, window time.Duration) *rig {
 	t.Helper()
 	rigServers.once.Do(func() {
-		rigServers.kafka, rigServers.minio = ownServer(t, "kafka"), ownServer(t, "minio")
+		rigServers.kafka, rigServers.minio = keptServer(t, "own kafka", "kafka"), keptServer(t, "own minio", "minio")
 	})
 	r := &rig{kafka: rigServers.kafka, minio: rigServers.minio}
 	if r.minio == nil {
@@ -93,24 +93,6 @@ func (r *rig) configure(lines string) {
 	if err := os.WriteFile(r.config, append(raw, lines...), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
-}
-
-// ownServer is a server that ends with the tests of this package, for tests that do harm to it.
-func ownServer(t *testing.T, kind string) *server {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "firn-rig-"+kind+"-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{kind: kind, dir: dir, port: freePort(t, 2)}
-	s.start(t)
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.servers == nil {
-		shared.servers = map[string]*server{}
-	}
-	shared.servers["own "+kind] = s
-	return s
 }
 
 func newProxy(t *testing.T, target string, opts ...faultproxy.Option) *faultproxy.Proxy {

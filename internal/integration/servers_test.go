@@ -93,9 +93,15 @@ var shared struct {
 
 func sharedServer(t *testing.T, kind string) *server {
 	t.Helper()
+	return keptServer(t, kind, kind)
+}
+
+// keptServer starts a server when nobody asked for that name before; it ends with the tests of this package.
+func keptServer(t *testing.T, name, kind string) *server {
+	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
-	if s, ok := shared.servers[kind]; ok {
+	if s, ok := shared.servers[name]; ok {
 		return s
 	}
 	dir, err := os.MkdirTemp("", "firn-"+kind+"-")
@@ -107,7 +113,7 @@ func sharedServer(t *testing.T, kind string) *server {
 	if shared.servers == nil {
 		shared.servers = map[string]*server{}
 	}
-	shared.servers[kind] = s
+	shared.servers[name] = s
 	return s
 }
 

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/logging/logtest"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/query"
 )
@@ -231,24 +232,7 @@ type harness struct {
 	addr string
 	mem  *memory.CheckedAllocator
 	reg  *prometheus.Registry
-	log  *logBuffer
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log  *logtest.Buffer
 }
 
 func start(t *testing.T, cfg Config, eng *fakeEngine, tails query.TailSource) *harness {
@@ -258,7 +242,7 @@ func start(t *testing.T, cfg Config, eng *fakeEngine, tails query.TailSource) *h
 
 func startAt(t *testing.T, cfg Config, eng *fakeEngine, tails query.TailSource, now func() time.Time) *harness {
 	t.Helper()
-	h := &harness{t: t, eng: eng, mem: memory.NewCheckedAllocator(memory.DefaultAllocator), reg: prometheus.NewRegistry(), log: &logBuffer{}}
+	h := &harness{t: t, eng: eng, mem: memory.NewCheckedAllocator(memory.DefaultAllocator), reg: prometheus.NewRegistry(), log: &logtest.Buffer{}}
 	var e query.Engine
 	if eng != nil {
 		eng.mem = h.mem

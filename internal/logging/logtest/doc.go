@@ -1,0 +1,2 @@
+// Package logtest has what tests read a log with.
+package logtest
