@@ -3,7 +3,7 @@
 //	go run ./bench NAME [flags]
 //
 // Without a name it lists them; NAME -h shows a benchmark's flags. Each checks its own result and exits with 1 when it
-// is wrong. What the figures mean stands in docs/benchmarks.md.
+// is wrong. What the figures mean stands in the doc.go of each.
 package main
 
 import (
