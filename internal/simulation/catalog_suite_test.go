@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"runtime/debug"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,7 +11,13 @@ import (
 	"github.com/firnlake/firn/internal/objstore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// gcPercent makes garbage collection a small part of a schedule; what is alive is a few megabytes.
+const gcPercent = 800
+
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(gcPercent)
+	goleak.VerifyTestMain(m)
+}
 
 // TestModelIsACatalog holds the model against what every catalog of the project passes.
 func TestModelIsACatalog(t *testing.T) {

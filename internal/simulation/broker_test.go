@@ -1,0 +1,240 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// What stands at an offset of the log.
+const (
+	isRow     = 'r' // a record that gives a row by every contract
+	isDead    = 'd' // a dead letter by every contract
+	isVaried  = 'v' // a row by contract 0, a dead letter by contract 1
+	isControl = 'c' // the end of a transaction
+	isHole    = '-' // compacted away
+)
+
+// slot is one offset.
+type slot struct {
+	kind byte
+	tx   int // of the transaction it belongs to; 0: none
+}
+
+// What became of a transaction.
+const (
+	txOpen = iota
+	txCommitted
+	txAborted
+)
+
+// topicLog is the log of one topic. Only the driver changes it.
+type topicLog struct {
+	parts map[int32][]slot
+	txs   []int // states, from transaction 1 on
+	epoch int32
+}
+
+func newTopicLog() *topicLog {
+	return &topicLog{parts: map[int32][]slot{0: nil, 1: nil}, txs: []int{txCommitted}}
+}
+
+// maxParts bounds the partitions of a schedule.
+const maxParts = 3
+
+// grow is what producers and the broker do: records, transactions that begin, go on and end, partitions that are added.
+func (l *topicLog) grow(r *rand.Rand) string {
+	p := int32(r.IntN(len(l.parts)))
+	switch n := r.IntN(100); {
+	case n < 50:
+		return l.produce(r, p, 0)
+	case n < 60:
+		l.txs = append(l.txs, txOpen)
+		return l.produce(r, p, len(l.txs)-1)
+	case n < 70:
+		if tx := l.someOpen(r); tx != 0 {
+			return l.produce(r, p, tx)
+		}
+		return l.produce(r, p, 0)
+	case n < 92:
+		if tx := l.someOpen(r); tx != 0 {
+			return l.end(r, tx)
+		}
+		return l.produce(r, p, 0)
+	case n < 96 && len(l.parts) < maxParts:
+		l.parts[int32(len(l.parts))] = nil
+		return fmt.Sprintf("partition %d is added", len(l.parts)-1)
+	}
+	l.epoch++
+	return fmt.Sprintf("leader epoch %d", l.epoch)
+}
+
+func (l *topicLog) someOpen(r *rand.Rand) int {
+	var open []int
+	for tx, state := range l.txs {
+		if state == txOpen {
+			open = append(open, tx)
+		}
+	}
+	if len(open) == 0 {
+		return 0
+	}
+	return open[r.IntN(len(open))]
+}
+
+func (l *topicLog) produce(r *rand.Rand, p int32, tx int) string {
+	n := 1 + r.IntN(5)
+	for range n {
+		kind := byte(isRow)
+		switch k := r.IntN(20); {
+		case k < 3:
+			kind = isDead
+		case k < 5:
+			kind = isVaried
+		case k < 6:
+			kind = isHole
+		}
+		l.parts[p] = append(l.parts[p], slot{kind, tx})
+	}
+	return fmt.Sprintf("partition %d grows to %d, transaction %d", p, len(l.parts[p]), tx)
+}
+
+// end writes the marker of a transaction to every partition that it wrote to.
+func (l *topicLog) end(r *rand.Rand, tx int) string {
+	l.txs[tx] = txCommitted + r.IntN(2)
+	for p, slots := range l.parts {
+		if slices.ContainsFunc(slots, func(s slot) bool { return s.tx == tx }) {
+			l.parts[p] = append(slots, slot{isControl, 0})
+		}
+	}
+	return fmt.Sprintf("transaction %d ends: committed %t", tx, l.txs[tx] == txCommitted)
+}
+
+// settle ends every open transaction.
+func (l *topicLog) settle(r *rand.Rand) {
+	for tx := l.someOpen(r); tx != 0; tx = l.someOpen(r) {
+		l.end(r, tx)
+	}
+}
+
+// stable is the last stable offset: the first one of the oldest open transaction, or the end.
+func (l *topicLog) stable(p int32) int64 {
+	for o, s := range l.parts[p] {
+		if s.tx != 0 && l.txs[s.tx] == txOpen {
+			return int64(o)
+		}
+	}
+	return int64(len(l.parts[p]))
+}
+
+// gives says what an offset below the last stable one gives by a contract: isRow, isDead, or isHole for nothing.
+func (l *topicLog) gives(p int32, o int64, contract int) byte {
+	s := l.parts[p][o]
+	switch {
+	case s.kind == isControl, s.kind == isHole, l.txs[s.tx] != txCommitted:
+		return isHole
+	case s.kind == isVaried && contract == 0:
+		return isRow
+	case s.kind == isVaried:
+		return isDead
+	}
+	return s.kind
+}
+
+var payloads = map[byte][]byte{
+	isRow:    []byte(`{"user":"ada","n":1}`),
+	isDead:   []byte(`{"user":"ada","n":`),
+	isVaried: []byte(`{"user":"ada","n":7}`),
+}
+
+// stretch is a read of at most n offsets from at on, read-committed.
+func (l *topicLog) stretch(p int32, at int64, n int, now time.Time) *engine.Fetch {
+	stable := l.stable(p)
+	f := &engine.Fetch{Partition: p, Start: at, End: min(at+int64(n), stable), LeaderEpoch: l.epoch, LastStable: stable, FetchedAt: now}
+	for o := at; o < f.End; o++ {
+		s := l.parts[p][o]
+		switch {
+		case s.kind == isControl:
+			f.Control++
+		case s.kind == isHole:
+		case l.txs[s.tx] == txAborted:
+			f.Aborted++
+		default:
+			v := payloads[s.kind]
+			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: 1_000 + o, Value: v})
+			f.Bytes += int64(len(v))
+		}
+	}
+	return f
+}
+
+// ends is the vector at which everything has been read.
+func (l *topicLog) ends() offset.Vector {
+	v := offset.Vector{}
+	for p := range l.parts {
+		v[p] = l.stable(p)
+	}
+	return v
+}
+
+// reader is the engine.Source of one writer.
+type reader struct {
+	w   *writer
+	log *topicLog
+
+	mu sync.Mutex
+	at offset.Vector
+}
+
+var _ engine.Source = (*reader)(nil)
+
+func (r *reader) Describe(context.Context) (engine.Topic, error) {
+	return engine.Topic{Name: "events", ClusterID: "cluster", TopicID: "topic"}, nil
+}
+
+func (r *reader) Start(_ context.Context, from offset.Vector) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = from.Clone()
+	return nil
+}
+
+// Poll waits at the gate until the driver gives it a stretch.
+func (r *reader) Poll(ctx context.Context) (f *engine.Fetch, err error) {
+	err = r.w.call(ctx, &call{lane: "poll", poll: r, run: func(context.Context) error { return nil }, fetched: &f})
+	return f, err
+}
+
+// next are the partitions with something to read.
+func (r *reader) next() []int32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []int32
+	for p := range int32(len(r.log.parts)) {
+		if r.at[p] < r.log.stable(p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// read takes the next stretch; the driver calls it.
+func (r *reader) read(rnd *rand.Rand) *engine.Fetch {
+	ps := r.next()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := ps[rnd.IntN(len(ps))]
+	f := r.log.stretch(p, r.at[p], 1+rnd.IntN(6), time.Now())
+	r.at[p] = f.End
+	return f
+}
+
+func (r *reader) Positions() map[int32]engine.Position { return nil }
+func (r *reader) Health() error                        { return nil }
+func (r *reader) Close() error                         { return nil }
