@@ -193,6 +193,7 @@ func (w *world) actOnWriter() error {
 		a.die()
 	case n < 4:
 		w.note("writer %d is asked to stop", a.id)
+		a.stopping = true
 		a.cancel()
 	default:
 		a.paused = w.turns + 5 + w.rnd.IntN(40)

@@ -424,7 +424,8 @@ func (w *world) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// standsBy tells that the pipeline waits for another writer to fall silent: it neither reads nor commits.
+// standsBy tells that the pipeline waits for another writer to fall silent: it neither reads nor commits. One that reads
+// always has a poll at the gate, but for one that was asked to stop, which commits what it has without reading on.
 func (a *writer) standsBy() bool {
-	return !slices.ContainsFunc(a.net.sorted(), func(c *call) bool { return c.w == a && c.lane != "load" })
+	return !a.stopping && !slices.ContainsFunc(a.net.sorted(), func(c *call) bool { return c.w == a && c.lane != "load" })
 }

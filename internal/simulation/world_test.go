@@ -172,6 +172,7 @@ type writer struct {
 	cancel   context.CancelFunc
 	ended    chan struct{}
 	dead     atomic.Bool // it crashed: nothing that it does takes effect any more
+	stopping bool        // it was asked to end
 	paused   int         // the turn until which none of its requests is served
 
 	crashAt crash.Point
