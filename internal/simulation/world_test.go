@@ -28,6 +28,7 @@ import (
 	"github.com/firnlake/firn/engine/tail"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -313,16 +314,20 @@ func requirementOf(r table.Requirement) (v requirementView, err error) {
 // engine's work, or a person's, would be gone without anybody being told.
 func (w *world) commits(ctx context.Context, cs []catalog.TableCommit, do func(context.Context, []catalog.TableCommit) error) error {
 	before := map[string]*table.Snapshot{}
+	var metas []table.Metadata
 	for _, c := range cs {
-		if t, err := w.m.LoadTable(ctx, c.Identifier, catalog.LoadRefs); err == nil {
-			before[key(c.Identifier)] = t.Metadata.CurrentSnapshot()
+		t, err := w.m.LoadTable(ctx, c.Identifier, catalog.LoadAll)
+		if err != nil {
+			return err
 		}
+		before[key(c.Identifier)] = t.Metadata.CurrentSnapshot()
+		metas = append(metas, t.Metadata)
 	}
 	if err := do(ctx, cs); err != nil {
 		return err
 	}
 	w.stats.commits++
-	for _, c := range cs {
+	for i, c := range cs {
 		for _, u := range c.Updates {
 			if u.Action() != table.UpdateAddSnapshot {
 				continue
@@ -332,6 +337,11 @@ func (w *world) commits(ctx context.Context, cs []catalog.TableCommit, do func(c
 				return err
 			}
 			w.number[v.Snapshot.SnapshotID] = len(w.number) + 1
+			if key(c.Identifier) == key(w.rows) {
+				if err := w.checkEpoch(metas[i], &v.Snapshot); err != nil {
+					w.failed(err)
+				}
+			}
 			var head *int64
 			if s := before[key(c.Identifier)]; s != nil {
 				head = &s.SnapshotID
@@ -343,6 +353,34 @@ func (w *world) commits(ctx context.Context, cs []catalog.TableCommit, do func(c
 		}
 	}
 	return nil
+}
+
+// checkEpoch: who writes on after main was set back says so by a greater epoch, or the hot rows of before would be taken
+// for rows of now.
+func (w *world) checkEpoch(before table.Metadata, added *table.Snapshot) error {
+	tag, head := before.SnapshotByName(ledger.TagName(pipeline)), before.CurrentSnapshot()
+	if tag == nil || head == nil {
+		return nil
+	}
+	var was *ledger.Record // what the head holds
+	for s := head; ; {
+		if s == nil || s.SnapshotID == tag.SnapshotID {
+			return nil // expired, or not set back
+		}
+		if r, err := ledger.ParseSummary(s.Summary.Properties); err == nil && was == nil {
+			was = &r
+		}
+		if s.ParentSnapshotID == nil {
+			break
+		}
+		s = before.SnapshotByID(*s.ParentSnapshotID)
+	}
+	then, err := ledger.ParseSummary(tag.Summary.Properties)
+	now, nerr := ledger.ParseSummary(added.Summary.Properties)
+	if err != nil || nerr != nil || was == nil || was.Offsets.Equal(then.Offsets) || now.Epoch > then.Epoch {
+		return nil
+	}
+	return fmt.Errorf("main was set back from %s to %s, and a writer goes on from there in epoch %d as if nothing had been", then.Offsets, was.Offsets, now.Epoch)
 }
 
 func (w *world) name(id *int64) string {
