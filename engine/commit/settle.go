@@ -192,8 +192,10 @@ func (c *Committer) tagName() string { return ledger.TagName(c.cfg.Pipeline) }
 
 // rebase pins a leg to the head as it is now, if V still stands there.
 func (c *Committer) rebase(ctx context.Context, l *leg, meta table.Metadata) error {
-	if sameID(refID(meta, table.MainBranch), l.p.head.ID()) {
-		l.p.stale = false
+	// Main may stand where it was pinned and yet have moved. A stale pin is not the head that our own last snapshot made, so
+	// main was set back to it. And another engine's snapshot that was set back since has left its sequence number: built
+	// on the pin as it is, ours would be refused for ever.
+	if !l.p.stale && sameID(refID(meta, table.MainBranch), l.p.head.ID()) && meta.LastSequenceNumber() == l.p.head.Meta.LastSequenceNumber() {
 		return nil
 	}
 	if l.p == &c.main && !c.broken.blindRebase {
