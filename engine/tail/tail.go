@@ -29,7 +29,7 @@ type partition struct {
 	segments []segment
 	low      int64 // first offset that Cut can still answer from
 	end      int64 // next offset to come
-	evicted  bool  // something was dropped since Reset
+	behind   bool  // there are rows below low, dropped since or never held
 }
 
 // Tail implements engine.Tail and answers cuts. Safe for concurrent use.
@@ -102,7 +102,7 @@ func (t *Tail) evictLocked(p *partition) {
 func (t *Tail) dropLocked(p *partition, n int) {
 	for i := range p.segments[:n] {
 		s := &p.segments[i]
-		p.low, p.evicted = s.end, true
+		p.low, p.behind = s.end, true
 		t.bytes -= s.bytes
 		if s.rows != nil {
 			s.rows.Release()
@@ -122,7 +122,7 @@ func (t *Tail) Reset(epoch int64, v offset.Vector) {
 	t.epoch, t.open = epoch, true
 	t.parts = make(map[int32]*partition, len(v))
 	for id, at := range v {
-		t.parts[id] = &partition{low: at, end: at}
+		t.parts[id] = &partition{low: at, end: at, behind: at > 0}
 	}
 }
 
@@ -169,7 +169,7 @@ func (t *Tail) Cut(_ context.Context, from offset.Vector, epoch int64) (*hot.Cut
 	}
 	for id, p := range t.parts {
 		at, known := from[id]
-		if (known && at < p.low) || (!known && p.evicted) {
+		if (known && at < p.low) || (!known && p.behind) {
 			return nil, fmt.Errorf("%w (partition %d starts at %d, asked from %d)", hot.ErrExpired, id, p.low, at)
 		}
 	}

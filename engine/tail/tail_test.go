@@ -110,6 +110,22 @@ func TestCommittedRowsStayForTheGraceTime(t *testing.T) {
 	}
 }
 
+// A tail that began at a vector does not have what lies below. A snapshot from before a partition's first commit does not
+// know the partition, so those rows would be in neither.
+func TestSnapshotFromBeforeThePartition(t *testing.T) {
+	tl := New(time.Second, time.Now)
+	defer tl.Close()
+	tl.Reset(0, offset.Vector{0: 5, 1: 3, 2: 0})
+	if _, err := tl.Cut(t.Context(), offset.Vector{0: 5, 2: 0}, 0); !errors.Is(err, hot.ErrExpired) {
+		t.Errorf("partition 1 below 3 is in neither, and the cut says %v", err)
+	}
+	c, err := tl.Cut(t.Context(), offset.Vector{0: 5, 1: 3}, 0)
+	if err != nil {
+		t.Fatalf("nothing lies below 0: %v", err)
+	}
+	c.Release()
+}
+
 // For any appends, commits and cuts, a cut from C gives exactly the rows of [C, H), or says that it cannot.
 func TestCutsAreExact(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
