@@ -75,7 +75,9 @@ func brokenNewest(ctx context.Context, f *finder) (position, error) {
 	return pos, nil
 }
 
-func brokenHeadAlone(_ context.Context, f *finder) (position, error) { return positionAt(f.head, StepHead) }
+func brokenHeadAlone(_ context.Context, f *finder) (position, error) {
+	return positionAt(f.head, StepHead)
+}
 
 func brokenWalk(ctx context.Context, f *finder) (position, error) {
 	w, err := f.line.walk(ctx, f.head)

@@ -103,6 +103,9 @@ func (w *world) serveCommit(c *call) {
 	case delayed:
 		w.late = append(w.late, request{time.Now(), c.run})
 	}
+	if fate == works {
+		c.w.stuck(err)
+	}
 	w.note("writer %d: its commit of %s %s: %s", c.w.id, c.note, fateNames[fate], brief(err))
 	switch fate {
 	case works:
@@ -120,6 +123,25 @@ func (w *world) serveCommit(c *call) {
 		c.answer(errDead)
 	default:
 		c.answer(c.unknown)
+	}
+}
+
+// maxConflicts is how often in a row a writer may be told that its commit does not fit tables that stand still: after the
+// first it has looked at them.
+const maxConflicts = 3
+
+// stuck fails a schedule in which a writer does not learn from a conflict.
+func (a *writer) stuck(err error) {
+	at := a.m.versions()
+	if !errors.Is(err, catalog.ErrConflict) || at != a.refusedAt {
+		a.refusals = 0
+	}
+	if !errors.Is(err, catalog.ErrConflict) {
+		return
+	}
+	a.refusedAt = at
+	if a.refusals++; a.refusals >= maxConflicts {
+		a.failed(fmt.Errorf("writer %d is stuck: its commit was refused %d times, and the tables stood still", a.id, a.refusals))
 	}
 }
 

@@ -460,6 +460,16 @@ func (m *model) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Ti
 	return catalog.HistoryEntry{}, fmt.Errorf("table %s: %w", id, catalog.ErrNoHistory)
 }
 
+// versions is a number that grows with every commit.
+func (m *model) versions() (n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.tables {
+		n += s.version
+	}
+	return n
+}
+
 // expose writes the metadata of a table's present version, as a catalog does for whoever reads files, and returns where.
 func (m *model) expose(ctx context.Context, id catalog.Identifier) (string, error) {
 	m.mu.Lock()

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 150, "how many schedules the simulation runs")
+	schedules = flag.Int("schedules", 100, "how many schedules the simulation runs")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first schedule; the others follow")
 	turns     = flag.Int("turns", 180, "decisions in a schedule before it calms down")
 )

@@ -132,7 +132,7 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	w.reader = snapshot.NewReader(w.wh, 16<<20)
 	w.stats.points = map[crash.Point]int{}
 	w.m = newModel(w.wh)
-	w.m.noTx, w.m.noHistory, w.m.noSequences = w.rnd.IntN(3) == 0, w.rnd.IntN(3) == 0, b.noSequences
+	w.m.noTx, w.m.noHistory, w.m.noSequences = w.rnd.IntN(3) == 0, w.rnd.IntN(3) == 0, w.rnd.IntN(6) == 0 || b.noSequences
 	// Two commits for one batch cannot keep writers with different contracts apart, see docs/exactly-once.md.
 	w.oneWay = w.m.noTx || w.rnd.IntN(2) == 0
 	ctx := context.Background()
@@ -144,7 +144,7 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	if _, err := commit.EnsureTable(ctx, w.m, w.dead, decode.DeadLetterSchema(), nil, nil); err != nil {
 		return nil, err
 	}
-	w.note("catalog: transactions %t, history %t; one contract %t", !w.m.noTx, !w.m.noHistory, w.oneWay)
+	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay)
 	return w, nil
 }
 
@@ -175,6 +175,9 @@ type writer struct {
 	dead     atomic.Bool // it crashed: nothing that it does takes effect any more
 	stopping bool        // it was asked to end
 	paused   int         // the turn until which none of its requests is served
+
+	refusals  int // conflicts in a row while the tables stood at refusedAt
+	refusedAt int64
 
 	crashAt crash.Point
 	left    int
