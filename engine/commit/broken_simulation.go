@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -105,6 +104,6 @@ func brokenMaximum(ctx context.Context, f *finder) (position, error) {
 			v[p] = o
 		}
 	}
-	pos.record.Offsets = offset.Vector(v)
+	pos.record.Offsets = v
 	return pos, nil
 }

@@ -60,11 +60,15 @@ func (w *world) serve(c *call) {
 		c.answer(nil)
 	case "load":
 		if !w.calm && w.rnd.IntN(25) == 0 {
+			w.note("writer %d: a load is refused", c.w.id)
 			c.answer(c.refuse)
 			return
 		}
-		c.answer(c.run(ctx))
+		err := c.run(ctx)
+		w.note("writer %d loads: %s", c.w.id, brief(err))
+		c.answer(err)
 	case "put":
+		w.note("writer %d puts", c.w.id)
 		w.servePut(c)
 	default:
 		w.serveCommit(c)
@@ -196,6 +200,9 @@ func (w *world) act() error {
 	case n < 88:
 		w.note("time passes")
 		w.pass(12)
+		if err := w.settle(); err != nil {
+			return err
+		}
 		w.giveUp()
 	default:
 		return w.look(ctx)

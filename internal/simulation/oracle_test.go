@@ -315,6 +315,9 @@ const maxCalmTicks = 200
 // end, and compares everything.
 func (w *world) finish() error {
 	ctx := context.Background()
+	if err := w.settle(); err != nil {
+		return err
+	}
 	for _, a := range w.live() {
 		a.die()
 	}

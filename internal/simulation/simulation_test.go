@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -111,7 +112,7 @@ func TestDeterminism(t *testing.T) {
 		}
 		for i := range min(len(a.trace), len(b.trace)) {
 			if a.trace[i] != b.trace[i] {
-				t.Errorf("seed %d: line %d is\n%s\nand then\n%s", seed, i, a.trace[i], b.trace[i])
+				t.Errorf("seed %d: line %d is\n%s\nand then\n%s\nafter\n%s", seed, i, a.trace[i], b.trace[i], strings.Join(a.trace[max(0, i-25):i], "\n"))
 				break
 			}
 		}

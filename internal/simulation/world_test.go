@@ -48,6 +48,10 @@ const (
 	strayGrace = 20 * time.Second
 )
 
+// maxRows is more than a batch gets: one that is cut because it is full makes the commit loop choose between two reasons
+// to go on, and Go's select draws lots.
+const maxRows = 10_000
+
 const pipeline = "events"
 
 // breaks are rules that are broken on purpose. The zero value breaks none.
@@ -227,7 +231,7 @@ func (a *writer) run() error {
 	cfg := engine.DefaultConfig()
 	cfg.CommitInterval, cfg.DrainTimeout, cfg.Standby = units.Duration(2*tick), units.Duration(time.Second), units.Duration(time.Second)
 	cfg.RetryMax = units.Duration(time.Second)
-	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: d, Batcher: batch.New(batch.Config{MaxRows: 12, MaxBytes: 1 << 20}, time.Now),
+	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: d, Batcher: batch.New(batch.Config{MaxRows: maxRows, MaxBytes: 1 << 20}, time.Now),
 		Tail: shown, Committer: c}, slog.New(slog.DiscardHandler), engineMetrics)
 	if err != nil {
 		return err
