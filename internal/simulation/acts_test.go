@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -408,10 +409,11 @@ func (w *world) someSnapshot(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	candidates := t.Metadata.Snapshots()
+	candidates := slices.Clone(t.Metadata.Snapshots())
 	if head := t.Metadata.CurrentSnapshot(); !w.oneWay && head != nil {
 		candidates = table.AncestorsOf(head.SnapshotID, t.Metadata.SnapshotByID)
 	}
+	slices.SortFunc(candidates, func(a, b table.Snapshot) int { return cmp.Compare(a.SequenceNumber, b.SequenceNumber) })
 	var ours []int64
 	for _, s := range candidates {
 		if s.Summary == nil {
@@ -423,6 +425,9 @@ func (w *world) someSnapshot(ctx context.Context) (int64, error) {
 	}
 	if len(ours) == 0 {
 		return 0, nil
+	}
+	if len(ours) > 1 && w.rnd.IntN(2) == 0 {
+		return ours[len(ours)-2], nil // mostly somebody takes back what came last
 	}
 	return ours[w.rnd.IntN(len(ours))], nil
 }
