@@ -279,7 +279,11 @@ func (r *rangeReader) read(ctx context.Context, a *fetchAnswer, rep *reply) erro
 		if first > r.next {
 			return gap(r.id, r.next, first)
 		}
-		return fmt.Errorf("%w: offset %d", engine.ErrLogTruncated, r.next)
+		last, err := r.f.c.listOne(ctx, r.leader, r.f.topic, r.id, latestOffset, readUncommitted)
+		if err != nil {
+			return err
+		}
+		return truncated(r.id, r.next, first, last)
 	default:
 		return kafka.Error(a.code)
 	}

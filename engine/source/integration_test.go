@@ -248,6 +248,7 @@ func TestRealBrokerRestart(t *testing.T) {
 	})
 	got := collector(offset.Vector{})
 	seen := map[string]int{}
+	var epochs []int32 // of partition 0, as they changed
 	ctx := within(t, 120*time.Second)
 	for n := 0; n < rounds*each; {
 		f, err := s.Poll(ctx)
@@ -257,6 +258,9 @@ func TestRealBrokerRestart(t *testing.T) {
 		for _, r := range f.Records {
 			seen[string(r.Value)]++
 			n++
+		}
+		if k := len(epochs); f.Partition == 0 && (k == 0 || epochs[k-1] != f.LeaderEpoch) {
+			epochs = append(epochs, f.LeaderEpoch)
 		}
 		got.add(t, f)
 	}
@@ -272,4 +276,17 @@ func TestRealBrokerRestart(t *testing.T) {
 		t.Errorf("%d values", len(seen))
 	}
 	eventually(t, "health", func() bool { return s.Health() == nil })
+	// The restart made a new leader epoch: the log is what was read with it, and not what an older epoch alone could give.
+	if len(epochs) < 2 || epochs[0] < 0 {
+		t.Fatalf("leader epochs %v", epochs)
+	}
+	last := epochs[len(epochs)-1]
+	if err := s.Diverged(ctx, 0, got.next[0], last); err != nil {
+		t.Errorf("offset %d read with leader epoch %d: %v", got.next[0], last, err)
+	}
+	for _, epoch := range []int32{epochs[0], last + 100} {
+		if err := s.Diverged(ctx, 0, got.next[0], epoch); !errors.Is(err, engine.ErrLogTruncated) {
+			t.Errorf("offset %d as of leader epoch %d of %v: %v", got.next[0], epoch, epochs, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -38,10 +39,13 @@ type partition struct {
 	epoch    int32
 	headless bool // a missing leader was noted as trouble
 	begun    bool // next is known
-	retryAt  time.Time
-	busy     bool // in the hands of a leader's goroutine
+	// unverified says that the leader has not confirmed yet that its log is the one that was read.
+	unverified bool
+	retryAt    time.Time
+	busy       bool // in the hands of a leader's goroutine
 
 	next     int64
+	seen     int32 // leader epoch of the batch below next; noEpoch when unknown
 	maxBytes int32
 	failures int // in a row
 	corrupt  int
@@ -51,6 +55,7 @@ type partition struct {
 type generation struct {
 	s      *Source
 	from   offset.Vector
+	epochs map[int32]int32 // leader epochs below from, where they are known
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -62,8 +67,8 @@ type generation struct {
 	workers    map[int32]struct{} // leaders that have a goroutine
 }
 
-func newGeneration(s *Source, from offset.Vector) *generation {
-	g := &generation{s: s, from: from.Clone(), queue: newReadAhead(int64(s.cfg.ReadAhead)), kick: make(chan struct{}, 1),
+func newGeneration(s *Source, from offset.Vector, epochs map[int32]int32) *generation {
+	g := &generation{s: s, from: from.Clone(), epochs: maps.Clone(epochs), queue: newReadAhead(int64(s.cfg.ReadAhead)), kick: make(chan struct{}, 1),
 		partitions: map[int32]*partition{}, workers: map[int32]struct{}{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
@@ -217,13 +222,19 @@ func (g *generation) assign(m *topicMeta) (settled bool) {
 	for _, pm := range m.partitions {
 		p := g.partitions[pm.id]
 		if p == nil {
-			p = &partition{id: pm.id, leader: -1, epoch: -1, maxBytes: int32(g.s.cfg.PartitionMaxBytes)}
+			p = &partition{id: pm.id, leader: -1, epoch: noEpoch, seen: noEpoch, maxBytes: int32(g.s.cfg.PartitionMaxBytes)}
 			p.next, p.begun = g.from[pm.id]
+			if epoch, known := g.epochs[pm.id]; known && p.next > 0 {
+				p.seen = epoch
+			}
 			g.partitions[pm.id] = p
 		}
 		if pm.epoch >= 0 && pm.epoch < p.epoch && m.topicID != noTopicID {
 			settled = settled && p.leader >= 0
 			continue // this broker's picture is older than what is known
+		}
+		if pm.epoch != p.epoch {
+			p.unverified = true
 		}
 		p.leader, p.epoch = pm.leader, pm.epoch
 		switch {
@@ -358,12 +369,16 @@ type leading struct {
 	ps      []*partition // in this goroutine's hands
 	asks    []fetchAsk   // for each of them
 	order   []fetchAsk
+	doubts  []epochAsk
 	set     recordSet
 	unzip   decompressor
 }
 
 // round is one fetch request and what becomes of its answer. The error is about the broker as a whole.
 func (l *leading) round() error {
+	if err := l.verify(); err != nil || len(l.asks) == 0 {
+		return err
+	}
 	// Brokers fill a response in the order of the request, up to its size: everyone comes first in turn.
 	slices.SortFunc(l.asks, func(a, b fetchAsk) int { return int(a.partition) - int(b.partition) })
 	l.turn = (l.turn + 1) % len(l.asks)
@@ -472,12 +487,12 @@ func (l *leading) read(p *partition, a *fetchAnswer, r *reply) error {
 			st.release()
 			return err
 		}
-		st.size += int64(len(st.Records)) * recordSize
+		end, epoch := st.End, st.LeaderEpoch // the stretch is Poll's from here on
 		if err := g.queue.push(g.ctx, st); err != nil {
 			st.release()
 			return err
 		}
-		p.next = st.End
+		p.next, p.seen = end, epoch
 	}
 	return nil
 }
@@ -502,6 +517,11 @@ func gap(partition int32, next, logStart int64) error {
 		Remedy: "lengthen the topic's retention; on_gap: record notes the gap and goes on; docs/exactly-once.md"}
 }
 
+func truncated(partition int32, next, logStart, logEnd int64) error {
+	return &engine.LogError{Kind: engine.ErrLogTruncated, Partition: partition, Next: next, LogStart: logStart, LogEnd: logEnd,
+		Remedy: "docs/exactly-once.md says how to go on"}
+}
+
 // outOfRange finds out on which side of the log the next offset lies.
 func (l *leading) outOfRange(p *partition) error {
 	g := l.g
@@ -518,8 +538,7 @@ func (l *leading) outOfRange(p *partition) error {
 	case first > p.next:
 		return gap(p.id, p.next, first)
 	case end < p.next:
-		return &engine.LogError{Kind: engine.ErrLogTruncated, Partition: p.id, Next: p.next, LogStart: first, LogEnd: end,
-			Remedy: "docs/exactly-once.md says how to go on"}
+		return truncated(p.id, p.next, first, end)
 	}
 	return fmt.Errorf("%w: offset %d is out of range and within [%d,%d] at once", errMoved, p.next, first, end)
 }

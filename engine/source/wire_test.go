@@ -93,9 +93,10 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(byte(0), []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01"))
 	f.Add(byte(1), bytes.Repeat([]byte{0xff}, 64))
 	f.Add(byte(2), bytes.Repeat([]byte{2}, 200))
+	f.Add(byte(3), bytes.Repeat([]byte{0, 0, 0, 1}, 20))
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		d := &decoder{b: b}
-		switch kind % 3 {
+		switch kind % 4 {
 		case 0:
 			fe := fetcher{}
 			answers, err := fe.parse(b)
@@ -109,6 +110,10 @@ func FuzzAnswers(f *testing.F) {
 		case 2:
 			if m := readMetadata12(d, "t"); d.err == nil && len(m.partitions)*18 > len(b) {
 				t.Fatalf("%d partitions in %d bytes", len(m.partitions), len(b))
+			}
+		case 3:
+			if answers, err := parseEpochEnds(b); err == nil && len(answers)*18 > len(b) {
+				t.Fatalf("%d partitions in %d bytes", len(answers), len(b))
 			}
 		}
 	})
