@@ -5,6 +5,7 @@ package source
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -22,6 +23,8 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/offset"
 )
+
+var realLogs = flag.Int("real-logs", 6, "how many random logs are written to a real Kafka")
 
 // kafkaScript runs the project's script for a Kafka; what it starts ends with this process.
 func kafkaScript(args ...string) error {
@@ -110,9 +113,16 @@ func produceTo(t *testing.T, cl *kgo.Client, topic string, recs []*kgo.Record) {
 	produce(t, cl, recs)
 }
 
-// TestRealKafka holds Firn's records against franz-go's for every codec and for transactions on a real broker.
+// TestRealKafka shares one real broker among what leaves it as it is.
 func TestRealKafka(t *testing.T) {
 	cfg := realKafka(t)
+	t.Run("codecs and transactions", func(t *testing.T) { realCodecs(t, cfg) })
+	t.Run("topic recreated", func(t *testing.T) { realTopicRecreated(t, cfg) })
+	t.Run("random logs", func(t *testing.T) { realRandomLogs(t, cfg) })
+}
+
+// realCodecs holds Firn's records against franz-go's for every codec and for transactions on a real broker.
+func realCodecs(t *testing.T, cfg Config) {
 	topic := uniqueTopic(t, cfg, 3)
 	rnd := rand.New(rand.NewPCG(11, 11))
 	var plain *kgo.Client
@@ -176,9 +186,8 @@ func TestRealKafka(t *testing.T) {
 	endTxn(within(t, 20*time.Second), t, txn, false)
 }
 
-// TestRealTopicRecreated deletes a topic under a reading source and makes it again.
-func TestRealTopicRecreated(t *testing.T) {
-	cfg := realKafka(t)
+// realTopicRecreated deletes a topic under a reading source and makes it again.
+func realTopicRecreated(t *testing.T, cfg Config) {
 	topic := uniqueTopic(t, cfg, 1)
 	cl := franz(t, cfg.Brokers)
 	produceTo(t, cl, topic, values(0, 0, 20))
@@ -204,6 +213,75 @@ func TestRealTopicRecreated(t *testing.T) {
 	}
 	start(t, s, nil)
 	collector(offset.Vector{}).until(t, s, offset.Vector{0: 50})
+}
+
+// realRandomLogs is TestRandomLogs on a real broker, whose cleaner compacts the logs of its own accord.
+func realRandomLogs(t *testing.T, cfg Config) {
+	admin := kadm.NewClient(franz(t, cfg.Brokers))
+	soon := "200"
+	res, err := admin.AlterBrokerConfigs(within(t, 20*time.Second), []kadm.AlterConfig{{Name: "log.cleaner.backoff.ms", Value: &soon}})
+	if err != nil || res[0].Err != nil {
+		t.Fatal(err, res)
+	}
+	k := kafkaUnderTest{cfg: cfg, full: true, roll: 300 * time.Millisecond,
+		segment: map[string]string{"segment.ms": "200", "min.cleanable.dirty.ratio": "0.0", "max.compaction.lag.ms": "1000", "delete.retention.ms": "0"},
+		compact: func(t *testing.T, topic string, written offset.Vector) { awaitCompaction(t, cfg, topic, written) }}
+	compacted := 0
+	for i := range *realLogs {
+		seed := *logSeed + uint64(i)
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			l := newRandomLog(t, k, fmt.Sprintf("firn-random-%d-%d", seed, time.Now().UnixNano()), rand.New(rand.NewPCG(seed, 4)))
+			if l.compacted {
+				compacted++
+			}
+			l.check()
+		})
+	}
+	if compacted == 0 {
+		t.Error("no log was compacted: take other seeds")
+	}
+}
+
+// awaitCompaction waits until records are missing from what was written, ends the compacting and waits for what of it is
+// under way.
+func awaitCompaction(t *testing.T, cfg Config, topic string, written offset.Vector) {
+	t.Helper()
+	gaps := func() (n int64) {
+		for p, end := range written {
+			n += end
+			err := ReadRange(within(t, 20*time.Second), cfg, topic, p, 0, end, func(f *engine.Fetch) error {
+				n -= int64(len(f.Records)) + f.Control + f.Aborted
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for gaps() == 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing of %s was compacted within 30s", written)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	policy, forever := "delete", "-1"
+	admin := kadm.NewClient(franz(t, cfg.Brokers))
+	res, err := admin.AlterTopicConfigs(within(t, 20*time.Second), []kadm.AlterConfig{{Name: "cleanup.policy", Value: &policy}, {Name: "retention.ms", Value: &forever}}, topic)
+	if err != nil || res[0].Err != nil {
+		t.Fatal(err, res)
+	}
+	for last := int64(-1); ; time.Sleep(400 * time.Millisecond) {
+		now := gaps()
+		if now == last {
+			t.Logf("%d of %s compacted away", now, written)
+			return
+		}
+		if last = now; time.Now().After(deadline) {
+			t.Fatal("the compacting does not end")
+		}
+	}
 }
 
 // TestRealBrokerRestart restarts the broker while a source reads and a producer writes: all of it arrives once.

@@ -32,7 +32,8 @@ type kafkaUnderTest struct {
 	cfg  Config
 	move func() // gives partitions other leaders; nil where there is one broker
 	// compact runs when the part of a log that may be compacted is written, and a segment has begun behind it.
-	compact func(topic string, written offset.Vector)
+	// Nothing is compacted afterwards.
+	compact func(t *testing.T, topic string, written offset.Vector)
 	segment map[string]string // what makes a compacted topic's segments small
 	roll    time.Duration     // until the next record begins a segment
 	// full lets responses be cut at fetch_max_bytes. The in-process Kafka forgets to name the aborted transactions of
@@ -166,7 +167,7 @@ func (l *randomLog) seal() {
 	l.t.Helper()
 	for p := range l.partitions {
 		produce(l.t, l.plain[0], []*kgo.Record{{Topic: l.topic, Partition: int32(p), Key: fmt.Append(nil, "seal", l.rnd.Uint64()),
-			Value: []byte("sealed"), Timestamp: time.Now()}})
+			Value: []byte("sealed"), Timestamp: time.Now().Add(10 * time.Second)}}) // above all others, by which Kafka begins segments
 	}
 }
 
@@ -242,7 +243,7 @@ func (l *randomLog) check() {
 		written := stableEnds(t, l.plain[0], l.topic)
 		time.Sleep(l.k.roll)
 		l.seal()
-		l.k.compact(l.topic, written)
+		l.k.compact(t, l.topic, written)
 	}
 	l.seal()
 	hanging := -1
@@ -306,7 +307,7 @@ func TestRandomLogs(t *testing.T) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			c := cluster(t, kfake.NumBrokers(2))
 			k := kafkaUnderTest{cfg: configOf(c), move: c.ShufflePartitionLeaders, segment: map[string]string{"segment.bytes": "4096", "min.cleanable.dirty.ratio": "0.0"},
-				compact: func(string, offset.Vector) { c.Compact() }}
+				compact: func(*testing.T, string, offset.Vector) { c.Compact() }}
 			newRandomLog(t, k, testTopic, rand.New(rand.NewPCG(seed, 4))).check()
 		})
 	}
