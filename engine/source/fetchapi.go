@@ -68,8 +68,10 @@ func (f *fetcher) fetch(ctx context.Context, broker int32, asks []fetchAsk, wait
 	e.int32(0) // nothing to forget
 	e.string("")
 	f.body = e
+	// An answer of the configured size is what is expected, so that its memory is made at once: growing to it would copy
+	// it once over and leave as much again to the garbage collector, which empties the pools.
 	k := &call{key: protocol.Fetch, version: fetchVersion, negotiated: true, broker: broker, body: e,
-		limit: int(f.c.cfg.FetchMaxBytes) + maxOversize, buf: buf}
+		limit: int(f.c.cfg.FetchMaxBytes) + maxOversize, step: int(f.c.cfg.FetchMaxBytes), buf: buf}
 	if err := f.c.do(ctx, k, wait); err != nil {
 		f.body = nil // an abandoned exchange may still write them
 		return nil, nil, err

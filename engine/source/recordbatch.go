@@ -307,6 +307,10 @@ func longVarint(b []byte, at int) (int64, int) {
 	if uint(at) >= uint(len(b)) {
 		return 0, -1
 	}
+	if at+1 < len(b) && b[at+1] < 0x80 { // two bytes: the lengths of most records and values
+		v := uint64(b[at]&0x7f) | uint64(b[at+1])<<7
+		return int64(v>>1) ^ -int64(v&1), at + 2
+	}
 	v, n := binary.Varint(b[at:])
 	if n <= 0 {
 		return 0, -1

@@ -35,6 +35,7 @@ type call struct {
 	clientID   string
 	body       []byte
 	limit      int // of the answer, in bytes
+	step       int // room made for bytes that have not arrived yet, at least readStep
 
 	buf   []byte // to read into; grown as needed
 	reply []byte // the answer after its header, in buf
@@ -108,7 +109,7 @@ func (c *call) read(r io.Reader) error {
 	}
 	b := c.buf[:0]
 	for left := int(size); left > 0; {
-		n := min(left, max(readStep, len(b), cap(b)-len(b)))
+		n := min(left, max(readStep, c.step, len(b), cap(b)-len(b)))
 		b = slices.Grow(b, n)
 		part := b[len(b) : len(b)+n]
 		if _, err := io.ReadFull(r, part); err != nil {

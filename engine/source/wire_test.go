@@ -80,6 +80,15 @@ func TestLyingSize(t *testing.T) {
 	if !errors.Is(err, io.ErrUnexpectedEOF) || cap(c.buf) > 2*readStep {
 		t.Errorf("%v, memory of %d bytes", err, cap(c.buf))
 	}
+	// Where a size is expected, its memory is made at once, and no more.
+	c = call{key: protocol.Fetch, limit: 1 << 30, step: 8 * readStep}
+	if err := c.read(bytes.NewReader(append([]byte{0x3f, 0, 0, 0}, make([]byte, 100)...))); !errors.Is(err, io.ErrUnexpectedEOF) || cap(c.buf) > 16*readStep {
+		t.Errorf("%v, memory of %d bytes", err, cap(c.buf))
+	}
+	c.buf = nil
+	if err := c.read(bytes.NewReader(append([]byte{0, 0x40, 0, 0}, make([]byte, 4<<20)...))); err != nil || len(c.buf) != 4<<20 || cap(c.buf) > 5<<20 {
+		t.Errorf("%v, %d bytes in memory of %d", err, len(c.buf), cap(c.buf))
+	}
 	// A good answer reuses the memory that it is given.
 	c.buf = make([]byte, 0, 1<<20)
 	given := &c.buf[:1][0]
