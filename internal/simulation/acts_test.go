@@ -532,7 +532,7 @@ func (w *world) sweep(ctx context.Context) error {
 
 // person looks at a table whose offsets nobody can tell, and decides.
 func (w *world) person(ctx context.Context) error {
-	_, _, err := commit.ReadState(ctx, w.m, w.wh, w.rows, pipeline)
+	_, _, err := w.state(ctx)
 	if !errors.Is(err, engine.ErrNeedsDecision) {
 		return err
 	}

@@ -28,10 +28,16 @@ type place struct {
 	o int64
 }
 
+// state is where the pipeline stands, with recovery's stop as the error.
+func (w *world) state(ctx context.Context) (engine.State, ledger.Record, error) {
+	e, err := commit.Explain(ctx, w.m, w.wh, w.rows, pipeline)
+	return e.State, e.Record, errors.Join(e.Stop, err)
+}
+
 // look is a query at any moment: it pins the head and compares what stands there, and what the tails add to it, with
 // the log.
 func (w *world) look(ctx context.Context) error {
-	st, rec, err := commit.ReadState(ctx, w.m, w.wh, w.rows, pipeline)
+	st, rec, err := w.state(ctx)
 	if errors.Is(err, engine.ErrNeedsDecision) { // loud is right, wrong rows would not be
 		return w.checkSingle(ctx)
 	}
@@ -355,7 +361,7 @@ func (w *world) catchUp(ctx context.Context) error {
 			continue
 		}
 		n++
-		st, _, err := commit.ReadState(ctx, w.m, w.wh, w.rows, pipeline)
+		st, _, err := w.state(ctx)
 		switch {
 		case errors.Is(err, engine.ErrNeedsDecision):
 			if err := w.person(ctx); err != nil {
@@ -370,7 +376,7 @@ func (w *world) catchUp(ctx context.Context) error {
 		}
 		w.pass(1)
 	}
-	st, _, err := commit.ReadState(ctx, w.m, w.wh, w.rows, pipeline)
+	st, _, err := w.state(ctx)
 	return fmt.Errorf("after %d calm ticks V is %s, the log ends at %s (%w), the pipeline says %q", maxCalmTicks, st.Offsets, w.log.ends(), errOr(err), w.slots[0].pipe.Status().Problem)
 }
 
