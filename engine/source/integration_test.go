@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/nettest"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -43,10 +43,7 @@ type brokerProcess struct{ dir, port string }
 
 func startBroker(t *testing.T) *brokerProcess {
 	t.Helper()
-	port := freePort(t)
-	for ; !isFree(t, port+1); port = freePort(t) { // the controller's
-	}
-	b := &brokerProcess{dir: t.TempDir(), port: strconv.Itoa(port)}
+	b := &brokerProcess{dir: t.TempDir(), port: strconv.Itoa(nettest.FreePorts(t, 2))} // the second is the controller's
 	if err := kafkaScript("start", b.dir, b.port); err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +53,6 @@ func startBroker(t *testing.T) *brokerProcess {
 		}
 	})
 	return b
-}
-
-func isFree(t *testing.T, port int) bool {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err == nil {
-		l.Close()
-	}
-	return err == nil
 }
 
 func (b *brokerProcess) config() Config {

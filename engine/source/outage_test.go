@@ -9,24 +9,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/firnlake/firn/internal/nettest"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/units"
 )
 
-// freePort finds a port that nothing listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // TestBrokerGoesAndComesBack starts without a broker, gets one, loses it, and gets it again with its log.
 func TestBrokerGoesAndComesBack(t *testing.T) {
-	port, dir := freePort(t), t.TempDir()
+	port, dir := nettest.FreePorts(t, 1), t.TempDir()
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	cfg := Config{Brokers: []string{addr}, FetchMaxWait: units.Duration(20 * time.Millisecond), DialTimeout: units.Duration(500 * time.Millisecond)}
 	s := newSource(t, cfg, Options{})

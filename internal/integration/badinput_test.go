@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/firnlake/firn/internal/nettest"
 )
 
 // TestBusyPort: a port that is taken ends the start at once, with the way out.
@@ -63,7 +65,7 @@ func TestUnknownKey(t *testing.T) {
 
 // TestBrokerAway: firn waits for a broker that is not there and for one that goes away, and goes on by itself.
 func TestBrokerAway(t *testing.T) {
-	kafka := &server{kind: "kafka", dir: t.TempDir(), port: freePort(t, 2)}
+	kafka := &server{kind: "kafka", dir: t.TempDir(), port: nettest.FreePorts(t, 2)}
 	t.Cleanup(func() { kafka.stop(t) })
 	l := newLake(t, lakeOptions{warehouse: "file://" + t.TempDir() + "/warehouse", kafka: kafka.addr(), topic: "away"})
 	l.role("up")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/firnlake/firn/internal/generate"
 	"github.com/firnlake/firn/internal/logging/logtest"
+	"github.com/firnlake/firn/internal/nettest"
 )
 
 // firnLife bounds a firn process that a dying test leaves behind.
@@ -72,7 +73,7 @@ func newLake(t *testing.T, o lakeOptions) *lake {
 	if err := os.WriteFile(filepath.Join(l.dir, "user_event.json"), generate.Contract, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	port := func() string { return "127.0.0.1:" + strconv.Itoa(freePort(t, 1)) }
+	port := func() string { return "127.0.0.1:" + strconv.Itoa(nettest.FreePorts(t, 1)) }
 	for _, role := range []string{"up", "catalog", "ingest", "compact", "query"} {
 		l.http[role] = port()
 	}

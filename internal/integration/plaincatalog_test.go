@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firnlake/firn/internal/nettest"
 )
 
 // TestPlainCatalog: the main job over Iceberg's own reference REST catalog, which keeps no history, gives no lean answers
@@ -18,7 +20,7 @@ import (
 func TestPlainCatalog(t *testing.T) {
 	dir := t.TempDir()
 	warehouse := filepath.Join(dir, "warehouse")
-	cat := &server{kind: "rest-catalog", dir: filepath.Join(dir, "catalog"), port: freePort(t, 1), extra: []string{warehouse}}
+	cat := &server{kind: "rest-catalog", dir: filepath.Join(dir, "catalog"), port: nettest.FreePorts(t, 1), extra: []string{warehouse}}
 	cat.start(t)
 	defer cat.stop(t)
 	config, data := filepath.Join(dir, "firn.yaml"), filepath.Join(dir, "data")

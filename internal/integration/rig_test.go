@@ -25,6 +25,7 @@ import (
 	"github.com/firnlake/firn/internal/faultproxy"
 	"github.com/firnlake/firn/internal/generate"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/nettest"
 )
 
 const (
@@ -185,7 +186,7 @@ func (r *rig) worker(role string, w way) *worker {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	port := func() string { return "127.0.0.1:" + strconv.Itoa(freePort(r.t, 1)) }
+	port := func() string { return "127.0.0.1:" + strconv.Itoa(nettest.FreePorts(r.t, 1)) }
 	http := port()
 	uri := r.catalogURI()
 	if w.proxy != nil {

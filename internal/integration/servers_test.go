@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/firnlake/firn/internal/nettest"
 )
 
 // scriptTimeout bounds one script: on a fresh machine it fetches jars or builds MinIO.
@@ -32,34 +33,6 @@ func script(name string, args ...string) (string, error) {
 		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, errs.String())
 	}
 	return strings.TrimSpace(out.String()), nil
-}
-
-// freePort returns the first of n ports in a row that nothing listens on.
-func freePort(t *testing.T, n int) int {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		open := []net.Listener{l}
-		for i := 1; i < n; i++ {
-			next, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+i))
-			if err != nil {
-				break
-			}
-			open = append(open, next)
-		}
-		for _, l := range open {
-			l.Close()
-		}
-		if len(open) == n {
-			return port
-		}
-	}
-	t.Fatal("no free ports")
-	return 0
 }
 
 // server is a real one, started by a script.
@@ -108,7 +81,7 @@ func keptServer(t *testing.T, name, kind string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{kind: kind, dir: dir, port: freePort(t, 2)}
+	s := &server{kind: kind, dir: dir, port: nettest.FreePorts(t, 2)}
 	s.start(t)
 	if shared.servers == nil {
 		shared.servers = map[string]*server{}
