@@ -26,7 +26,8 @@ type touched struct {
 	removed  []int64
 	refsOnly bool // nothing but snapshots and refs changes: the skeleton stays
 	location bool // a location in the metadata changes
-	format   int  // of upgrade-format-version; 0 when there is none
+	places   []place
+	format   int // of upgrade-format-version; 0 when there is none
 }
 
 // updateView has every member of every update that the catalog itself looks at.
@@ -37,10 +38,12 @@ type updateView struct {
 	RefName       string         `json:"ref-name"`
 	Snapshot      table.Snapshot `json:"snapshot"`
 	Statistics    struct {
-		SnapshotID int64 `json:"snapshot-id"`
+		SnapshotID int64  `json:"snapshot-id"`
+		Path       string `json:"statistics-path"`
 	} `json:"statistics"`
 	Partition struct {
-		SnapshotID int64 `json:"snapshot-id"`
+		SnapshotID int64  `json:"snapshot-id"`
+		Path       string `json:"statistics-path"`
 	} `json:"partition-statistics"`
 }
 
@@ -93,9 +96,7 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 				return t, fmt.Errorf("%w: snapshot %d has first-row-id %d, the table's next is %d", catalog.ErrConflict, sn.SnapshotID, *sn.FirstRowID, row)
 			}
 			if sn.ManifestList != "" {
-				if err := s.checkLocation(sn.ManifestList); err != nil {
-					return t, fmt.Errorf("snapshot %d: manifest list: %w", sn.SnapshotID, err)
-				}
+				t.places = append(t.places, place{fmt.Sprintf("snapshot %d: manifest list", sn.SnapshotID), sn.ManifestList})
 			}
 			seq = max(seq, sn.SequenceNumber)
 			t.added = append(t.added, sn.SnapshotID)
@@ -106,8 +107,10 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 			t.removed = append(t.removed, v.SnapshotIDs...)
 		case table.UpdateSetStatistics:
 			t.named = append(t.named, v.SnapshotID, v.Statistics.SnapshotID)
+			t.places = append(t.places, place{"statistics", v.Statistics.Path})
 		case table.UpdateSetPartitionStatistics:
 			t.named = append(t.named, v.Partition.SnapshotID)
+			t.places = append(t.places, place{"partition statistics", v.Partition.Path})
 		case table.UpdateUpgradeFormatVersion:
 			t.format = v.FormatVersion
 			format = max(format, v.FormatVersion)
@@ -229,6 +232,9 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 			return change, nil, err
 		}
 		change.Location, change.Moved, next.head.Location = root, true, root
+	}
+	if err := s.checkPlaces(ctx, after, next.head.Location, base.head.ID, t.places); err != nil {
+		return change, nil, err
 	}
 	if next.loose = base.loose + len(t.added); next.loose > pruneAbove {
 		next.meta, err = prune(next)

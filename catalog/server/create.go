@@ -100,7 +100,10 @@ func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, 
 		return "", err
 	}
 	places := []string{root}
-	for _, key := range []string{propDataPath, propMetadataPath, "write.object-storage.path", "write.folder-storage.path"} {
+	if err := checkProperties(m.Properties()); err != nil {
+		return "", err
+	}
+	for _, key := range propertyPlaces {
 		v := m.Properties()[key]
 		if v == "" {
 			continue
@@ -268,6 +271,9 @@ func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlst
 	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}
+	if err := s.checkPlaces(ctx, m, root, 0, t.places); err != nil {
+		return sqlstore.Change{}, nil, err
+	}
 	change, l, err := newTable(c.Identifier, m, root)
 	change.Log = lastLog(m)
 	return change, l, err
@@ -334,13 +340,8 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, err
 	}
-	for _, sn := range m.Snapshots() {
-		if sn.ManifestList == "" {
-			continue
-		}
-		if err := s.checkLocation(sn.ManifestList); err != nil {
-			return nil, fmt.Errorf("snapshot %d: manifest list: %w", sn.SnapshotID, err)
-		}
+	if err := s.checkPlaces(ctx, m, root, old.ID, append(placesOf(m), place{"metadata file", loc})); err != nil {
+		return nil, err
 	}
 	change, l, err := newTable(id, m, root)
 	if err != nil {

@@ -53,8 +53,8 @@ func splitLocation(loc string) ([]string, error) {
 	authority := ""
 	if r, ok := strings.CutPrefix(rest, "//"); ok {
 		authority, rest, _ = strings.Cut(r, "/")
-	} else {
-		rest = strings.TrimPrefix(rest, "/")
+	} else if rest, ok = strings.CutPrefix(rest, "/"); !ok {
+		return nil, bad("it is relative: what it means depends on who reads it")
 	}
 	if scheme == "file" && authority == "localhost" {
 		authority = ""
@@ -64,12 +64,34 @@ func splitLocation(loc string) ([]string, error) {
 		if p == "" && len(parts) == 2 && strings.TrimRight(rest, "/") == "" {
 			break // nothing but the authority
 		}
-		if u, err := url.PathUnescape(p); p == "" || p == "." || p == ".." || err == nil && (u == "." || u == "..") {
+		if p == "" || p == "." || p == ".." {
 			return nil, bad("it has an empty or a dot component")
+		}
+		if hides(p) {
+			return nil, bad("it has an escape that stands for a dot component, a separator or a control character")
 		}
 		parts = append(parts, p)
 	}
 	return parts, nil
+}
+
+// maxUnescape bounds how often an escape may be escaped.
+const maxUnescape = 4
+
+// hides tells whether a component that is not "." or ".." becomes one, or more than one component, for a reader that
+// decodes escapes, be it more than once.
+func hides(p string) bool {
+	for range maxUnescape {
+		u, err := url.PathUnescape(p)
+		if err != nil || u == p {
+			return false
+		}
+		if u == "." || u == ".." || strings.ContainsFunc(u, func(r rune) bool { return r == '/' || r == '\\' || r < 0x20 || r == 0x7f }) {
+			return true
+		}
+		p = u
+	}
+	return true
 }
 
 // within reports whether loc is outer or inside it; both are clean.
