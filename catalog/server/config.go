@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/units"
 )
@@ -43,6 +44,13 @@ type Config struct {
 	MaxPage int `yaml:"max_page"`
 	// Token, when set, is the bearer token that every request must carry.
 	Token units.Secret `yaml:"token"`
+	// Auth names those who may use the catalog and says what for. Token, when it is set beside it, may do everything.
+	Auth auth.Config `yaml:"auth" jsonschema_description:"Who may use the catalog, and what for. When it names anybody, everybody else is refused."`
+	// TLS makes the catalog serve https.
+	TLS TLS `yaml:"tls" jsonschema_description:"The server's certificate. Without it the catalog serves http, for this machine or behind a proxy."`
+	// RequestsPerSecond bounds what one principal may ask for, RequestBurst how much of it at once; default no bound.
+	RequestsPerSecond float64 `yaml:"requests_per_second" jsonschema_description:"Requests a second of one principal; 0 is no limit."`
+	RequestBurst      int     `yaml:"request_burst" jsonschema_description:"How many of them at once; default two seconds' worth."`
 	// S3 is what clients are told about the storage.
 	S3 S3Properties `yaml:"s3"`
 }
@@ -90,13 +98,16 @@ func (c Config) WithDefaults() Config {
 	if c.MaxPage == 0 {
 		c.MaxPage = 1000
 	}
+	if c.RequestBurst == 0 {
+		c.RequestBurst = int(min(max(1, 2*c.RequestsPerSecond), 1<<20))
+	}
+	c.Auth = c.Auth.WithDefaults()
 	return c
 }
 
 // Validate names the first value that cannot be used.
 func (c Config) Validate() error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
 	}
 	if err := sqlstore.CheckDSN(c.Store); err != nil {
@@ -108,11 +119,10 @@ func (c Config) Validate() error {
 	if err := c.Postgres.WithDefaults().Validate(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
+	if err := c.validateAuth(); err != nil {
+		return err
+	}
 	switch {
-	case !local && !c.AllowAnonymous && c.Token.Reveal() == "":
-		return fmt.Errorf("listen: %s can be reached from outside and no token is set: set token, listen on 127.0.0.1, or say allow_anonymous: true", c.Listen)
 	case c.MaterializeInterval.D() < 100*time.Millisecond:
 		return fmt.Errorf("materialize_interval: %s is shorter than 100ms", c.MaterializeInterval.D())
 	case c.MetadataLog < 1 || c.MetadataLog > 1000:
@@ -129,6 +139,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("request_timeout: %s is shorter than 100ms", c.RequestTimeout.D())
 	case c.IdempotencyLifetime.D() < time.Minute:
 		return fmt.Errorf("idempotency_lifetime: %s is shorter than 1m", c.IdempotencyLifetime.D())
+	case c.RequestsPerSecond < 0 || c.RequestsPerSecond > 1e6 || c.RequestsPerSecond != c.RequestsPerSecond:
+		return fmt.Errorf("requests_per_second: %v is not within 0 to 1000000", c.RequestsPerSecond)
+	case c.RequestBurst < 1:
+		return fmt.Errorf("request_burst: %d is less than 1", c.RequestBurst)
 	case c.MaxPage < 1:
 		return fmt.Errorf("max_page: %d is less than 1", c.MaxPage)
 	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):

@@ -23,12 +23,17 @@ var errNoEndpoint = errors.New("no such endpoint")
 // errTooLarge: the body is over its limit (413).
 var errTooLarge = errors.New("request body is too large")
 
-// errToken: the bearer token is missing or wrong (401).
-var errToken = errors.New("bearer token is missing or wrong")
+// errSlow: the body did not come within the time of a request (408).
+var errSlow = errors.New("request body is too slow")
+
+// errToken: nobody whom the catalog knows sends the request (401).
+var errToken = errors.New("not authenticated")
 
 // status gives the HTTP status and Iceberg's exception name of an error. What is not known is a 500.
 func status(err error) (int, string) {
 	switch {
+	case errors.As(err, new(*tooManyError)):
+		return http.StatusTooManyRequests, wire.TypeTooMany
 	case errors.Is(err, catalog.ErrUnknownOutcome): // not objstore.ErrUnknownResult: a metadata file that may be there is named by nobody
 		return http.StatusInternalServerError, wire.TypeCommitUnknown
 	case errors.Is(err, catalog.ErrConflict):
@@ -47,6 +52,8 @@ func status(err error) (int, string) {
 		return http.StatusConflict, wire.TypeNotEmpty
 	case errors.Is(err, errTooLarge):
 		return http.StatusRequestEntityTooLarge, wire.TypeBadRequest
+	case errors.Is(err, errSlow):
+		return http.StatusRequestTimeout, wire.TypeBadRequest
 	case errors.Is(err, errUnprocessable):
 		return http.StatusUnprocessableEntity, wire.TypeUnprocessable
 	case errors.Is(err, errArgument):

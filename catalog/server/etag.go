@@ -9,8 +9,12 @@ import (
 
 // etag names an answer that carries a table: its metadata file, which never changes and whose name nobody reuses,
 // what of its snapshots is in the answer, and what the answer says besides.
-func (h *handler) etag(d *document, refs bool) string {
-	sum := sha256.Sum256([]byte(d.location + "\x00" + h.configTag))
+func (h *handler) etag(r *request, d *document, refs bool) string {
+	config := h.configTag
+	if h.withholds(r) {
+		config += " without keys"
+	}
+	sum := sha256.Sum256([]byte(d.location + "\x00" + config))
 	tag := hex.EncodeToString(sum[:12])
 	if refs {
 		tag += "-refs"

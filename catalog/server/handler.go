@@ -2,17 +2,18 @@ package server
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/wire"
 )
 
@@ -22,6 +23,11 @@ type handler struct {
 	listed []string // the endpoints as /v1/config names them
 	// configTag stands for what every answer with a table says besides.
 	configTag string
+
+	who       *auth.Authenticator // nil: everybody may do all
+	callers   *limiter            // by principal
+	strangers *limiter            // by address, of those who are not accepted
+	audit     *auditTrail
 }
 
 // request is one call: the names in its path, decoded.
@@ -30,6 +36,10 @@ type request struct {
 	ns    catalog.Identifier
 	table string // or the view
 	out   http.ResponseWriter
+
+	who    *auth.Principal      // nil without authentication, and before it
+	about  []catalog.Identifier // what a body names, for the audit trail
+	denied bool                 // refused for want of a right, whatever the status says
 }
 
 func (r *request) id() catalog.Identifier {
@@ -54,6 +64,7 @@ type endpoint struct {
 // endpoints is what is served. A HEAD stands for itself: it must not run what a GET runs.
 var endpoints = []endpoint{
 	{"config", "GET", "/v1/config", false, (*handler).config},
+	{"oauth_token", "POST", "/v1/oauth/tokens", false, (*handler).token},
 	{"list_namespaces", "GET", "/v1/namespaces", true, (*handler).listNamespaces},
 	{"create_namespace", "POST", "/v1/namespaces", true, (*handler).createNamespace},
 	{"load_namespace", "GET", "/v1/namespaces/{ns}", true, (*handler).loadNamespace},
@@ -83,7 +94,8 @@ var endpoints = []endpoint{
 
 // NewHandler serves s. Requests that a browser sends from another origin are refused.
 func NewHandler(s *Service) http.Handler {
-	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties())}
+	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties()), who: s.who, audit: s.audit,
+		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst)}
 	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}")
 	for _, e := range endpoints {
 		if e.listed {
@@ -103,6 +115,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	ctx, cancel := context.WithTimeout(hr.Context(), h.s.cfg.RequestTimeout.D())
 	defer cancel()
 	r := &request{Request: hr.WithContext(ctx), out: w}
+	h.slow(w)
+	var e endpoint
 	route, code := "none", 0
 	defer func() {
 		if p := recover(); p != nil {
@@ -114,11 +128,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		}
 		h.s.m.requests.WithLabelValues(route, strconv.Itoa(code)).Inc()
 		h.s.m.requestSeconds.WithLabelValues(route).Observe(time.Since(start).Seconds())
+		h.audited(e, r, code)
 	}()
-	e, err := match(r)
+	var err error
+	e, err = match(r)
 	if err == nil {
 		route = e.name
-		err = h.authenticate(r)
+		err = h.admit(e, r)
 	}
 	if err != nil {
 		code = h.fail(r, err)
@@ -191,18 +207,6 @@ func (r *request) names(ns, table string) error {
 	return nil
 }
 
-func (h *handler) authenticate(r *request) error {
-	want := h.s.cfg.Token.Reveal()
-	if want == "" {
-		return nil
-	}
-	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(got)), []byte(want)) != 1 {
-		return fmt.Errorf("%w: send the header Authorization: Bearer with the catalog's token", errToken)
-	}
-	return nil
-}
-
 // decode reads a JSON body. The decoders of Iceberg's types are not trusted with foreign bytes: a panic is a bad request.
 func (h *handler) decode(r *request, into any) (err error) {
 	defer func() {
@@ -226,6 +230,9 @@ func (h *handler) read(r *request) ([]byte, error) {
 	if errors.As(err, &large) {
 		return nil, fmt.Errorf("%w: more than %d bytes; raise max_body or commit less at once", errTooLarge, large.Limit)
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("%w: not all of it came within %s", errSlow, h.s.cfg.RequestTimeout.D())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", catalog.ErrInvalid, err)
 	}
@@ -240,6 +247,10 @@ func (h *handler) fail(r *request, err error) int {
 	}
 	if code == http.StatusServiceUnavailable {
 		r.out.Header().Set("Retry-After", "1")
+	}
+	var many *tooManyError
+	if errors.As(err, &many) {
+		r.out.Header().Set("Retry-After", strconv.Itoa(int(many.wait/time.Second)+1))
 	}
 	if code == http.StatusUnauthorized {
 		r.out.Header().Set("WWW-Authenticate", `Bearer realm="firn catalog"`)

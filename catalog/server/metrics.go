@@ -15,6 +15,8 @@ type metrics struct {
 	materialized     prometheus.Counter
 	materializedSize prometheus.Counter
 	materializeFails prometheus.Counter
+	audited          *prometheus.CounterVec
+	auditLost        prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
@@ -37,6 +39,10 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 			Help: "Bytes of metadata files written."}),
 		materializeFails: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_materialization_failures_total",
 			Help: "Metadata files that could not be written."}),
+		audited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_audit_entries_total",
+			Help: "Entries of the audit trail by outcome: done, refused, failed."}, []string{"outcome"}),
+		auditLost: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_audit_lost_total",
+			Help: "Audit entries that the sink did not keep; the log has them."}),
 	}
 	if reg == nil {
 		return m, nil
@@ -44,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
 		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, db} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, db} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

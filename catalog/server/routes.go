@@ -16,8 +16,12 @@ import (
 	"github.com/firnlake/firn/catalog/sqlstore"
 )
 
-func (h *handler) config(*request) (reply, error) {
-	return ok(wire.Config{Defaults: h.s.cfg.S3.clientProperties(), Overrides: map[string]string{}, Endpoints: h.listed,
+func (h *handler) config(r *request) (reply, error) {
+	defaults := h.properties(r)
+	if h.who != nil && h.who.Issues() {
+		defaults["token-exchange-enabled"] = "false" // Iceberg's Java client asks for a new token with its secret instead
+	}
+	return ok(wire.Config{Defaults: defaults, Overrides: map[string]string{}, Endpoints: h.listed,
 		KeyLifetime: isoDuration(h.s.cfg.IdempotencyLifetime.D())}), nil
 }
 
@@ -43,6 +47,33 @@ func (h *handler) page(r *request) (sqlstore.Page, error) {
 	return p, nil
 }
 
+// filtered is a page of those names that keep lets through. Pages of the store are read until it is full: a short page
+// would tell how many names are hidden, and a token of a hidden one its name.
+func filtered(page sqlstore.Page, keep func(catalog.Identifier) bool, read func(sqlstore.Page) ([]catalog.Identifier, bool, error)) (out []catalog.Identifier, more bool, err error) {
+	if keep == nil {
+		return read(page)
+	}
+	for {
+		ids, more, err := read(page)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, id := range ids {
+			if !keep(id) {
+				continue
+			}
+			if page.Limit > 0 && len(out) == page.Limit {
+				return out, true, nil
+			}
+			out = append(out, id)
+		}
+		if !more || len(ids) == 0 {
+			return out, false, nil
+		}
+		page.After = ids[len(ids)-1].Name()
+	}
+}
+
 func nextPage(ids []catalog.Identifier, more bool) *string {
 	if !more || len(ids) == 0 {
 		return nil
@@ -60,7 +91,9 @@ func (h *handler) listNamespaces(r *request) (reply, error) {
 	if p := r.URL.Query().Get("parent"); p != "" {
 		parent = wire.DecodeNamespace(p)
 	}
-	ids, more, err := h.s.listNamespaces(r.Context(), parent, page)
+	ids, more, err := filtered(page, r.keeps(seesNamespace), func(p sqlstore.Page) ([]catalog.Identifier, bool, error) {
+		return h.s.listNamespaces(r.Context(), parent, p)
+	})
 	if err != nil {
 		return reply{}, err
 	}
@@ -116,7 +149,9 @@ func (h *handler) list(r *request, of func(context.Context, catalog.Identifier, 
 	if err != nil {
 		return reply{}, err
 	}
-	ids, more, err := of(r.Context(), r.ns, page)
+	ids, more, err := filtered(page, r.keeps(seesTable), func(p sqlstore.Page) ([]catalog.Identifier, bool, error) {
+		return of(r.Context(), r.ns, p)
+	})
 	if err != nil {
 		return reply{}, err
 	}
@@ -145,7 +180,7 @@ func (h *handler) createTable(r *request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		return h.loaded(m, nil)
+		return h.loaded(r, m, nil)
 	}
 	l, err := h.s.create(r.Context(), r.id(), req)
 	if err != nil {
@@ -168,19 +203,19 @@ func (h *handler) registerTable(r *request) (reply, error) {
 }
 
 // loaded answers with metadata in the library's form. location is nil for a table that is only staged.
-func (h *handler) loaded(m table.Metadata, location *string) (reply, error) {
+func (h *handler) loaded(r *request, m table.Metadata, location *string) (reply, error) {
 	doc, err := json.Marshal(m)
 	if err != nil {
 		return reply{}, fmt.Errorf("encode metadata: %w", err)
 	}
-	return ok(wire.LoadTable{MetadataLocation: location, Metadata: doc, Config: h.s.cfg.S3.clientProperties()}), nil
+	return ok(wire.LoadTable{MetadataLocation: location, Metadata: doc, Config: h.properties(r)}), nil
 }
 
 // table answers with a table's state: lean to Firn itself, from a metadata file to everybody else.
 func (h *handler) table(r *request, l *lean, config bool) (reply, error) {
 	var out wire.LoadTable
 	if config {
-		out.Config = h.s.cfg.S3.clientProperties()
+		out.Config = h.properties(r)
 	}
 	if r.lean() {
 		st, err := l.state()
@@ -203,7 +238,7 @@ func (h *handler) table(r *request, l *lean, config bool) (reply, error) {
 	if refs {
 		out.Metadata = d.refs
 	}
-	tag := h.etag(d, refs)
+	tag := h.etag(r, d, refs)
 	r.out.Header().Set("ETag", tag)
 	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(d.version, 10))
 	if notModified(r.Request, tag) {
@@ -237,7 +272,7 @@ func (h *handler) loadAll(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("load table: %w", err)
 	}
-	out := wire.LoadTable{Metadata: compose(st), Config: h.s.cfg.S3.clientProperties()}
+	out := wire.LoadTable{Metadata: compose(st), Config: h.properties(r)}
 	if st.MaterializedLocation != "" {
 		out.MetadataLocation = &st.MaterializedLocation
 	}

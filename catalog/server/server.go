@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/objstore"
 )
@@ -43,6 +45,23 @@ func New(ctx context.Context, cfg Config, warehouse *objstore.Warehouse, log *sl
 
 // Handler speaks the Iceberg REST protocol under /v1/.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// TLS is what the listener needs; nil when the catalog serves plain HTTP.
+func (s *Server) TLS() (*tls.Config, error) {
+	c := s.service.cfg.TLS
+	if c.Cert == "" {
+		return nil, nil
+	}
+	var clients *tls.Config
+	if s.service.who != nil {
+		clients = s.service.who.TLS()
+	}
+	conf, err := auth.ServerTLS(c.Cert, c.Key, clients)
+	if err != nil {
+		return nil, fmt.Errorf("catalog: tls: %w", err)
+	}
+	return conf, nil
+}
 
 // Service is the catalog for the process itself, without HTTP.
 func (s *Server) Service() catalog.Catalog { return s.service }

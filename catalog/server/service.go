@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/objstore"
@@ -37,6 +38,8 @@ type Service struct {
 	leans   *cache[*lean]
 	exposed *cache[*document]
 	flights flights
+	who     *auth.Authenticator // nil: everybody may do all
+	audit   *auditTrail
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -72,6 +75,12 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
+	s.audit = newAuditTrail(logger, m, nil)
+	if cfg.Auth.Enabled() || !cfg.Token.IsZero() {
+		if s.who, err = auth.New(cfg.Auth, auth.Options{Admin: cfg.Token}); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.done.Add(1)
@@ -86,6 +95,10 @@ func (s *Service) Close(ctx context.Context) error {
 		s.done.Wait()
 		s.closeErr = s.MaterializeAll(ctx)
 		s.flights.wait()
+		s.audit.close()
+		if s.who != nil {
+			s.who.Close()
+		}
 	})
 	return s.closeErr
 }

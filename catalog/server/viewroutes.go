@@ -55,7 +55,7 @@ func (h *handler) view(r *request, what string, v sqlstore.View, err error) (rep
 	if err != nil {
 		return reply{}, fmt.Errorf("%s view %s: %w", what, r.id(), err)
 	}
-	return ok(wire.LoadTable{MetadataLocation: &v.MetadataLocation, Metadata: v.Body, Config: h.s.cfg.S3.clientProperties()}), nil
+	return ok(wire.LoadTable{MetadataLocation: &v.MetadataLocation, Metadata: v.Body, Config: h.properties(r)}), nil
 }
 
 func (h *handler) viewExists(r *request) (reply, error) {

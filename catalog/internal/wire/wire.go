@@ -38,6 +38,7 @@ const (
 	TypeUnsupported     = "UnsupportedOperationException"
 	TypeNotAuthorized   = "NotAuthorizedException"
 	TypeForbidden       = "ForbiddenException"
+	TypeTooMany         = "TooManyRequestsException"
 	TypeUnavailable     = "ServiceUnavailableException"
 	TypeInternal        = "InternalServerError"
 	TypeNoSuchEndpoint  = "NoSuchEndpointException"
