@@ -46,7 +46,8 @@ type Client struct {
 	root      string // base URL with /v1 and the prefix, without a trailing slash
 	separator string // of the parts of a namespace in a URL
 	firn      bool   // the server is Firn's own: lean answers and history
-	noTx      bool   // the server says that it has no transactions over several tables
+	creds     *credentials
+	noTx      bool // the server says that it has no transactions over several tables
 }
 
 var (
@@ -72,6 +73,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 	if err != nil {
 		return nil, fmt.Errorf("catalog client: metrics: %w", err)
 	}
+	tlsConf, err := cfg.TLS.config()
+	if err != nil {
+		return nil, fmt.Errorf("catalog client: %w", err)
+	}
 	c := &Client{cfg: cfg, log: log, m: m, separator: wire.Separator, root: base.String() + "/v1"}
 	c.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -79,6 +84,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: cfg.DialTimeout.D(), KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   cfg.DialTimeout.D(),
+			TLSClientConfig:       tlsConf,
 			ForceAttemptHTTP2:     true,
 			MaxIdleConns:          maxIdleConns,
 			MaxIdleConnsPerHost:   maxIdleConns,
@@ -86,6 +92,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 			ExpectContinueTimeout: time.Second,
 		},
 	}
+	c.creds = newCredentials(cfg, c.root, c.http)
 	if err := c.negotiate(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("catalog client: %w", err)
@@ -201,13 +208,26 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header,
 		GetConn: func(string) { connected.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	req, err := c.request(ctx, o, body)
-	if err != nil {
-		return nil, err
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return nil, transportError(o, connected.Load(), err)
+	var res *http.Response
+	for again := false; ; again = true {
+		token, err := c.creds.bearer(ctx)
+		if err != nil {
+			return nil, err
+		}
+		req, err := c.request(ctx, o, body, token)
+		if err != nil {
+			return nil, err
+		}
+		if res, err = c.http.Do(req); err != nil {
+			return nil, transportError(o, connected.Load(), err)
+		}
+		// A 401 is given before anything is done: with a new token the request may be sent again, whatever its kind.
+		if res.StatusCode != http.StatusUnauthorized || again || !c.creds.renewable() {
+			break
+		}
+		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody) // so that the connection can be used again
+		_ = res.Body.Close()
+		c.creds.refused(token)
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 || res.StatusCode < 200 {
@@ -231,7 +251,7 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header,
 	return res.Header, nil
 }
 
-func (c *Client) request(ctx context.Context, o op, body any) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, o op, body any, token string) (*http.Request, error) {
 	target := c.root + o.path
 	if len(o.query) > 0 {
 		target += "?" + o.query.Encode()
@@ -253,8 +273,8 @@ func (c *Client) request(ctx context.Context, o op, body any) (*http.Request, er
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if t := c.cfg.Token.Reveal(); t != "" {
-		req.Header.Set("Authorization", "Bearer "+t)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	if o.lean && c.firn {
 		req.Header.Set(wire.LeanHeader, "1")

@@ -505,6 +505,7 @@ func FuzzAnswer(f *testing.F) {
 			status = 200
 		}
 		c := &Client{cfg: Config{}.WithDefaults(), root: "http://catalog/v1", separator: wire.Separator}
+		c.creds = newCredentials(c.cfg, c.root, nil)
 		c.m, _ = newMetrics(nil)
 		c.http = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(body)))}, nil

@@ -20,6 +20,16 @@ type Config struct {
 	Prefix string `yaml:"prefix"`
 	// Token is the bearer token that every request carries; default none.
 	Token units.Secret `yaml:"token"`
+	// ClientID and ClientSecret get a token at TokenURI instead (OAuth2 client credentials), which is replaced before its
+	// end.
+	ClientID     string       `yaml:"client_id"`
+	ClientSecret units.Secret `yaml:"client_secret"`
+	// TokenURI is the token endpoint; default that of the catalog, /v1/oauth/tokens.
+	TokenURI string `yaml:"token_uri"`
+	// Scope is asked for with a token; default catalog, as the protocol has it.
+	Scope string `yaml:"scope"`
+	// TLS is for a catalog at https.
+	TLS TLS `yaml:"tls"`
 	// Timeout bounds one request, its answer included; default 30s.
 	Timeout units.Duration `yaml:"timeout"`
 	// DialTimeout bounds making a connection; default 5s.
@@ -36,6 +46,9 @@ func (c Config) WithDefaults() Config {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = units.Duration(5 * time.Second)
 	}
+	if c.Scope == "" {
+		c.Scope = "catalog"
+	}
 	if c.MaxAnswer == 0 {
 		c.MaxAnswer = 256 << 20
 	}
@@ -47,6 +60,14 @@ func (c Config) Validate() error {
 	if _, err := c.base(); err != nil {
 		return fmt.Errorf("uri: %w", err)
 	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("tls.%w", err)
+	}
+	if c.TokenURI != "" {
+		if _, err := (Config{URI: c.TokenURI}).base(); err != nil {
+			return fmt.Errorf("token_uri: %w", err)
+		}
+	}
 	switch {
 	case c.Timeout.D() < 100*time.Millisecond:
 		return fmt.Errorf("timeout: %s is shorter than 100ms", c.Timeout.D())
@@ -54,6 +75,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("dial_timeout: %s is shorter than 10ms", c.DialTimeout.D())
 	case c.MaxAnswer < 64<<10:
 		return fmt.Errorf("max_answer: %d is less than 64KiB", c.MaxAnswer)
+	case c.ClientID != "" && !c.Token.IsZero():
+		return errors.New("client_id: token is set as well: leave out one of them")
+	case (c.ClientID == "") != c.ClientSecret.IsZero():
+		return errors.New("client_id: it needs client_secret, and that needs it")
 	case strings.ContainsAny(c.Token.Reveal(), "\r\n\x00"):
 		return errors.New("token: it has a line end or a NUL")
 	}

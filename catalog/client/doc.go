@@ -10,6 +10,8 @@
 //     success that cannot be read.
 //   - The other sentinels: the catalog answered, and nothing was changed.
 //
-// Nothing is sent twice: retrying belongs to the caller. Redirects are not followed, so that a token never
+// Nothing is sent twice: retrying belongs to the caller. The one exception is a request that was answered with 401, before
+// anything was done, because the token that the client got for its secret has ended early: it is sent again once, with a
+// new token. Redirects are not followed, so that a token never
 // reaches another host. Every answer is bounded in size before it is decoded.
 package client
