@@ -1,6 +1,10 @@
 package auth
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/invopop/jsonschema"
+)
 
 // Level is how much a principal may do. Each includes those before it.
 type Level int
@@ -36,6 +40,11 @@ func (l *Level) UnmarshalText(text []byte) error {
 
 // MarshalText prints it as UnmarshalText reads it.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// JSONSchema describes the words for editors.
+func (Level) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Enum: []any{List.String(), Read.String(), Write.String(), Manage.String()}}
+}
 
 // node is a place in the tree of names that grants name. The root stands for everything.
 type node struct {

@@ -55,7 +55,7 @@ func NewClient(t Target, log *slog.Logger) (*Client, error) {
 		setIf(&c.flight, r.Addresses.Flight)
 		setIf(&c.http, r.Addresses.HTTP)
 		if r.Addresses.Catalog != "" {
-			cfg.Catalog.URI = "http://" + r.Addresses.Catalog
+			cfg.Catalog.URI = cfg.Catalog.scheme() + r.Addresses.Catalog
 		}
 		if r.Addresses.Broker != "" {
 			cfg.Kafka.Brokers = []string{r.Addresses.Broker}

@@ -71,11 +71,24 @@ func (c Catalog) WithDefaults() Catalog {
 	return c
 }
 
+// scheme is how the catalog of this configuration is reached.
+func (c Catalog) scheme() string {
+	if c.TLS.Cert != "" {
+		return "https://"
+	}
+	return "http://"
+}
+
 // CatalogClient is client.Config without what Catalog says already.
 type CatalogClient struct {
 	Warehouse   string         `yaml:"warehouse" jsonschema_description:"Sent to catalogs that serve several warehouses."`
 	Prefix      string         `yaml:"prefix"`
 	Token       units.Secret   `yaml:"token" jsonschema_description:"Bearer token; default catalog.token."`
+	ClientID    string         `yaml:"client_id" jsonschema_description:"OAuth2 client that gets its tokens from the catalog, instead of token."`
+	Secret      units.Secret   `yaml:"client_secret" jsonschema_description:"Its secret: env:NAME or file:PATH."`
+	TokenURI    string         `yaml:"token_uri" jsonschema_description:"Where tokens are asked for; default the catalog's own /v1/oauth/tokens."`
+	Scope       string         `yaml:"scope" jsonschema_description:"Scope asked for with a token; default catalog."`
+	TLS         client.TLS     `yaml:"tls" jsonschema_description:"For a catalog at https."`
 	Timeout     units.Duration `yaml:"timeout"`
 	DialTimeout units.Duration `yaml:"dial_timeout"`
 }
@@ -273,11 +286,12 @@ func localOrSaid(key, listen string, said bool) error {
 
 func (c Config) catalogClient() client.Config {
 	cc := client.Config{URI: c.Catalog.URI, Warehouse: c.Catalog.Client.Warehouse, Prefix: c.Catalog.Client.Prefix, Token: c.Catalog.Client.Token,
-		Timeout: c.Catalog.Client.Timeout, DialTimeout: c.Catalog.Client.DialTimeout}
+		ClientID: c.Catalog.Client.ClientID, ClientSecret: c.Catalog.Client.Secret, TokenURI: c.Catalog.Client.TokenURI, Scope: c.Catalog.Client.Scope,
+		TLS: c.Catalog.Client.TLS, Timeout: c.Catalog.Client.Timeout, DialTimeout: c.Catalog.Client.DialTimeout}
 	if cc.URI == "" {
-		cc.URI = "http://" + c.Catalog.Listen
+		cc.URI = c.Catalog.scheme() + c.Catalog.Listen
 	}
-	if cc.Token.IsZero() {
+	if cc.Token.IsZero() && cc.ClientID == "" {
 		cc.Token = c.Catalog.Token
 	}
 	return cc

@@ -56,7 +56,7 @@ func (p *Process) startHTTP(ctx context.Context) error {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		_, _ = w.Write(buf.Bytes())
 	})
-	addr, err := p.serveHTTP(ctx, "http", p.cfg.HTTP.Listen, "--http-port (or http.listen)", mux)
+	addr, err := p.serveHTTP(ctx, "http", p.cfg.HTTP.Listen, "--http-port (or http.listen)", mux, nil)
 	p.setAddress(func(a *Addresses) { a.HTTP = addr })
 	return err
 }

@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -95,20 +97,28 @@ func (p *Process) serveCatalog(ctx context.Context) error {
 	}
 	p.onStop("catalog", srv.Close)
 	p.catalog = srv.Service()
-	addr, err := p.serveHTTP(ctx, "catalog", p.cfg.Catalog.Listen, "--catalog-port (or catalog.listen)", srv.Handler())
+	secure, err := srv.TLS()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	addr, err := p.serveHTTP(ctx, "catalog", p.cfg.Catalog.Listen, "--catalog-port (or catalog.listen)", srv.Handler(), secure)
 	p.setAddress(func(a *Addresses) { a.Catalog = addr })
 	return err
 }
 
-// serveHTTP serves h until Stop and returns the address.
-func (p *Process) serveHTTP(ctx context.Context, name, addr, flag string, h http.Handler) (string, error) {
+// serveHTTP serves h until Stop and returns the address. secure is for https; nil is http.
+func (p *Process) serveHTTP(ctx context.Context, name, addr, flag string, h http.Handler, secure *tls.Config) (string, error) {
 	l, err := listen(ctx, name, addr, flag)
 	if err != nil {
 		return "", err
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, TLSConfig: secure}
+	serve := srv.Serve
+	if secure != nil {
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
 	go func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 			p.die(fmt.Errorf("%s: %w", name, err))
 		}
 	}()

@@ -38,6 +38,7 @@ func Local(cfg *Config) error {
 		return fmt.Errorf("data directory: %w: name another with --data", err)
 	}
 	setDefault(&cfg.Catalog.Store, "sqlite://"+filepath.ToSlash(filepath.Join(abs, "catalog.db")))
+	setDefault(&cfg.Catalog.Auth.SigningKeyFile, filepath.Join(abs, "catalog-tokens.key"))
 	setDefault(&cfg.Query.SQL.CacheDir, filepath.Join(abs, "cache"))
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,11 @@ func up(t *testing.T, dir string, d Demo) *Process {
 
 func upLogged(t *testing.T, dir string, d Demo, log *slog.Logger) *Process {
 	t.Helper()
+	return upWith(t, dir, d, log, []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, func(*Config) {})
+}
+
+func upWith(t *testing.T, dir string, d Demo, log *slog.Logger, roles []Role, change func(*Config)) *Process {
+	t.Helper()
 	cfg, _, err := LoadConfig("")
 	if err != nil {
 		t.Fatal(err)
@@ -31,12 +37,12 @@ func upLogged(t *testing.T, dir string, d Demo, log *slog.Logger) *Process {
 	for _, l := range []*string{&cfg.Broker.Listen, &cfg.Catalog.Listen, &cfg.Query.Listen, &cfg.HTTP.Listen} {
 		*l = "127.0.0.1:0"
 	}
+	change(cfg)
 	embedded, err := Up(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Start(t.Context(), cfg, Options{Roles: []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, Version: "test",
-		Log: log, Broker: embedded})
+	p, err := Start(t.Context(), cfg, Options{Roles: roles, Version: "test", Log: log, Broker: embedded && slices.Contains(roles, RoleIngest)})
 	if err != nil {
 		t.Fatal(err)
 	}
