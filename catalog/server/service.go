@@ -93,6 +93,7 @@ func (s *Service) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.stop()
 		s.done.Wait()
+		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
 		s.closeErr = s.MaterializeAll(ctx)
 		s.flights.wait()
 		s.audit.close()

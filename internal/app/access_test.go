@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/apache/iceberg-go/table"
@@ -20,27 +19,10 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/client"
+	"github.com/firnlake/firn/internal/logging/logtest"
 	"github.com/firnlake/firn/internal/units"
 	"github.com/firnlake/firn/query"
 )
-
-// lockedBuffer is what several parts log into.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 const (
 	canaryPipeline = "canary-pipeline-0123456789"
@@ -51,7 +33,7 @@ const (
 // TestAccess: with roles on, a catalog in one process, and ingest, compaction and queries in another that gets its tokens
 // for a secret; a reader may read and not write, and nobody else gets in. No secret stands in any log, answer or metric.
 func TestAccess(t *testing.T) {
-	dir, out := t.TempDir(), &lockedBuffer{}
+	dir, out := t.TempDir(), &logtest.Buffer{}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	warehouse := "file://" + filepath.ToSlash(filepath.Join(dir, "warehouse"))
 	cat := upWith(t, filepath.Join(dir, "catalog"), Demo{}, log, []Role{RoleCatalog}, func(c *Config) {
