@@ -28,7 +28,7 @@ const (
 )
 
 // deadLetter makes the dead letter of a record from d.failure, with copies of its own.
-func (d *JSON) deadLetter(r *engine.Record) engine.DeadLetter {
+func (d *rows) deadLetter(r *engine.Record) engine.DeadLetter {
 	letter := engine.DeadLetter{Reason: d.failure.reason, Place: d.failure.place, Message: d.failure.message,
 		Offset: r.Offset, TimestampMs: r.TimestampMs}
 	own := make([]byte, 0, len(r.Key)+len(r.Value)+len(r.HeaderBytes))

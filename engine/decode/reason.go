@@ -41,7 +41,7 @@ type failure struct {
 }
 
 // fail records a failure at byte position pos of the payload and returns -1, the position that means failure.
-func (d *JSON) fail(reason string, pos int, format string, args ...any) int {
+func (d *rows) fail(reason string, pos int, format string, args ...any) int {
 	d.failure = failure{reason: reason, message: cut(fmt.Sprintf(format, args...), maxMessage) + fmt.Sprintf(" (byte %d)", min(pos, d.size))}
 	return -1
 }
@@ -62,7 +62,7 @@ func describeByte(c byte) string {
 }
 
 // under puts a key in front of the failure's place.
-func (d *JSON) under(name string) int {
+func (d *rows) under(name string) int {
 	d.failure.place = "/" + escapePointer(cut(name, maxPlaceName)) + d.failure.place
 	return -1
 }
