@@ -17,7 +17,8 @@ var ErrContract = errors.New("contract cannot be used")
 // defaultEventTime is the path that is taken as event time when the contract has a timestamp there.
 const defaultEventTime = "metadata.event_timestamp"
 
-// Contract is what one topic's events look like: a supported subset of JSON Schema draft 2020-12. Immutable.
+// Contract is what one topic's events look like, read from a JSON Schema (a supported subset of draft 2020-12) or from an
+// Avro schema. Immutable.
 type Contract struct {
 	// Name says where the contract came from, for messages.
 	Name string
@@ -43,6 +44,9 @@ const (
 	kindUUID
 	kindDecimal
 	kindBinary
+	kindFloat
+	kindFixed
+	kindLocal // a date and time of day without a zone
 	kindStruct
 	kindList
 	kindMap
@@ -51,7 +55,7 @@ const (
 var kindNames = map[kind]string{
 	kindString: "string", kindInt: "int", kindLong: "long", kindDouble: "double", kindBool: "boolean",
 	kindTimestamp: "timestamptz", kindEpoch: "timestamptz", kindDate: "date", kindTime: "time", kindUUID: "uuid",
-	kindDecimal: "decimal", kindBinary: "binary", kindStruct: "struct", kindList: "list", kindMap: "map",
+	kindDecimal: "decimal", kindBinary: "binary", kindFloat: "float", kindFixed: "fixed", kindLocal: "timestamp", kindStruct: "struct", kindList: "list", kindMap: "map",
 }
 
 // jsonKind is what the value is called in JSON, for messages.
@@ -86,10 +90,12 @@ type valueType struct {
 	epochUnit int64 // microseconds per unit of kindEpoch, or 0
 	precision int
 	scale     int
+	size      int     // bytes of kindFixed
 	fields    []field // of kindStruct, in the contract's order
 	closed    bool    // kindStruct with additionalProperties: false
 	elem      *valueType
 	checks    *checks
+	avro      *avroType // what the value is read as, without the null of a union; nil in other formats
 }
 
 type field struct {
@@ -174,6 +180,12 @@ func icebergType(t *valueType, ids *idSource) iceberg.Type {
 		return iceberg.DecimalTypeOf(t.precision, t.scale)
 	case kindBinary:
 		return iceberg.PrimitiveTypes.Binary
+	case kindFloat:
+		return iceberg.PrimitiveTypes.Float32
+	case kindFixed:
+		return iceberg.FixedTypeOf(t.size)
+	case kindLocal:
+		return iceberg.PrimitiveTypes.Timestamp
 	case kindList:
 		id := ids.next()
 		return &iceberg.ListType{ElementID: id, Element: icebergType(t.elem, ids)}
@@ -213,7 +225,7 @@ func (c *Contract) checkEventTime(path string) error {
 			ErrContract, path, c.Name, defaultEventTime)
 	}
 	if t.kind != kindTimestamp && t.kind != kindEpoch {
-		return fmt.Errorf("%w: event time %q in %s is a %s: it must be a string with format date-time or an integer with format epoch-ms",
+		return fmt.Errorf("%w: event time %q in %s is a %s: it must be a string with format date-time or an integer with format epoch-ms (in Avro a long with a timestamp logical type)",
 			ErrContract, path, c.Name, kindNames[t.kind])
 	}
 	return nil

@@ -37,7 +37,7 @@ var (
 
 // LoadContract reads a contract. Errors wrap ErrContract and name the JSON pointer and the nearest thing that works.
 func LoadContract(raw []byte, name string) (*Contract, error) {
-	doc, err := parseTree(raw)
+	doc, err := parseTree(raw, maxContractDepth)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s is not a JSON document: %w", ErrContract, name, err)
 	}
@@ -66,7 +66,11 @@ func (c *Contract) checkRoot() error {
 	for _, f := range c.root.fields {
 		for _, l := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt} {
 			if strings.EqualFold(f.name, l) {
-				return fmt.Errorf("%w: %s#/properties/%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, escapePointer(f.name))
+				at := "/properties/" + escapePointer(f.name)
+				if c.root.avro != nil {
+					at = f.typ.pointer + " (" + f.name + ")"
+				}
+				return fmt.Errorf("%w: %s#%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, at)
 			}
 		}
 	}

@@ -22,10 +22,11 @@ type tree struct {
 
 const maxContractDepth = 64
 
-func parseTree(raw []byte) (*tree, error) {
+// parseTree reads a document that nests at most maxDepth deep.
+func parseTree(raw []byte, maxDepth int) (*tree, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
-	t, err := treeValue(dec, "", 0)
+	t, err := treeValue(dec, "", maxDepth)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		line, col := lineColumn(raw, int64(len(raw)))
 		return nil, fmt.Errorf("line %d column %d: the file ends inside the document; is a bracket not closed?", line, col)
@@ -52,8 +53,8 @@ func lineColumn(raw []byte, at int64) (line, col int) {
 }
 
 func treeValue(dec *json.Decoder, pointer string, depth int) (*tree, error) {
-	if depth > maxContractDepth {
-		return nil, fmt.Errorf("%s: nested deeper than %d", pointer, maxContractDepth)
+	if depth < 0 {
+		return nil, fmt.Errorf("%s: nested too deeply", pointer)
 	}
 	tok, err := dec.Token()
 	if err != nil {
@@ -65,7 +66,7 @@ func treeValue(dec *json.Decoder, pointer string, depth int) (*tree, error) {
 	case json.Delim('['):
 		t := &tree{isArr: true}
 		for dec.More() {
-			v, err := treeValue(dec, pointer+"/"+strconv.Itoa(len(t.vals)), depth+1)
+			v, err := treeValue(dec, pointer+"/"+strconv.Itoa(len(t.vals)), depth-1)
 			if err != nil {
 				return nil, err
 			}
@@ -92,7 +93,7 @@ func treeObject(dec *json.Decoder, pointer string, depth int) (*tree, error) {
 		if t.get(key) != nil {
 			return nil, fmt.Errorf("%s: the key is there twice", at)
 		}
-		v, err := treeValue(dec, at, depth+1)
+		v, err := treeValue(dec, at, depth-1)
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,13 @@
 // before and compared in place, values go straight into column buffers, and those buffers become Arrow arrays without
 // a copy. There is no row object, no map per event and, in steady state, no allocation per event.
 //
-// What is accepted: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
+// NewAvro does the same for Avro: the writer's schema, named by the header of the Confluent wire format or of single-object
+// encoding, is resolved against the contract's once per schema, and the plan that comes out of it reads each value into
+// its column or over it. A schema that cannot be had now makes Decode fail with nothing lost; a schema that nobody knows,
+// or that does not resolve, makes dead letters of its events. What an event may make of its few bytes (items, defaults,
+// symbols) is bounded.
+//
+// What is accepted as JSON: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
 //   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract
 //     does not name are ignored and counted, their names are not compared with each other;
 //   - a lone surrogate (\ud800) cannot be stored as UTF-8: dead letter (invalid_utf8) in a value or map key that is

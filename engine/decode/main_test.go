@@ -79,7 +79,7 @@ func fetchOf(payloads ...string) *engine.Fetch {
 	return f
 }
 
-func mustDecode(tb testing.TB, d *JSON, payloads ...string) engine.Decoded {
+func mustDecode(tb testing.TB, d engine.Decoder, payloads ...string) engine.Decoded {
 	tb.Helper()
 	out, err := d.Decode(fetchOf(payloads...))
 	if err != nil {
@@ -118,7 +118,7 @@ func rowsJSON(tb testing.TB, b arrow.RecordBatch) []string {
 }
 
 // one decodes a single payload of a single field v and gives its stored value, or "reason place".
-func one(t *testing.T, d *JSON, payload string) string {
+func one(t *testing.T, d engine.Decoder, payload string) string {
 	t.Helper()
 	out := mustDecode(t, d, payload)
 	if out.Rows == nil {

@@ -43,6 +43,10 @@ func stored(a arrow.Array, i int) any {
 		return a.Value(i)
 	case *array.Float64:
 		return math.Float64bits(a.Value(i))
+	case *array.Float32:
+		return math.Float32bits(a.Value(i))
+	case *array.FixedSizeBinary:
+		return append([]byte{}, a.Value(i)...)
 	case *array.Boolean:
 		return a.Value(i)
 	case *array.Timestamp:

@@ -16,7 +16,7 @@ import (
 type valuePlan struct {
 	kind      kind
 	nullable  bool
-	wide      bool // kindInt into a long column
+	wide      bool // kindInt into a long column, kindFloat into a double one
 	text      bool // a decimal written as a string
 	precision int
 	scale     int
@@ -27,6 +27,7 @@ type valuePlan struct {
 	elem      *valuePlan  // kindList, kindMap
 	name      string      // JSON type, for messages
 	depth     int         // nesting of the value itself when it is a list or a map
+	avro      *avroType   // of the reader's schema
 }
 
 // objectPlan is a struct's fields in the contract's order.
@@ -207,7 +208,7 @@ func (o *objectPlan) column(path string) *column {
 
 func (pl *planner) value(t *valueType, it iceberg.Type, dt arrow.DataType, path string, depth int) (valuePlan, error) {
 	v := valuePlan{kind: t.kind, nullable: t.nullable, text: t.text, precision: t.precision, scale: t.scale, epochUnit: t.epochUnit,
-		checks: t.checks, name: t.jsonKind(), depth: depth}
+		checks: t.checks, name: t.jsonKind(), depth: depth, avro: t.avro}
 	if nests := t.kind >= kindStruct; nests && depth > pl.maxDepth {
 		return v, pl.errorf(path, "the contract nests deeper than max_depth = %d", pl.maxDepth)
 	}
@@ -243,7 +244,7 @@ func (pl *planner) value(t *valueType, it iceberg.Type, dt arrow.DataType, path 
 		if !storable(t, it) {
 			return v, pl.incompatible(t, it, path)
 		}
-		v.wide = t.kind == kindInt && it.Equals(iceberg.PrimitiveTypes.Int64)
+		v.wide = widens(t, it)
 		v.col, err = pl.leaf(dt)
 	}
 	return v, err
@@ -277,7 +278,12 @@ func storable(t *valueType, it iceberg.Type) bool {
 		return ok && d.Scale() == t.scale && d.Precision() >= t.precision
 	}
 	var ids idSource
-	return it.Equals(icebergType(t, &ids)) || (t.kind == kindInt && it.Equals(iceberg.PrimitiveTypes.Int64))
+	return it.Equals(icebergType(t, &ids)) || widens(t, it)
+}
+
+// widens tells whether the column is of the wider type that Iceberg may promote the contract's to.
+func widens(t *valueType, it iceberg.Type) bool {
+	return t.kind == kindInt && it.Equals(iceberg.PrimitiveTypes.Int64) || t.kind == kindFloat && it.Equals(iceberg.PrimitiveTypes.Float64)
 }
 
 func (pl *planner) incompatible(t *valueType, it iceberg.Type, path string) error {

@@ -87,7 +87,8 @@ type rows struct {
 	read func(value []byte) bool
 	halt error
 
-	size    int // of the present payload
+	bytes   int64 // of the payloads of the present batch
+	size    int   // of the present payload
 	failure failure
 	unknown int64 // fields read over so far
 }
@@ -141,6 +142,7 @@ func (d *rows) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	if out.Bytes, err = checkFetch(f); err != nil {
 		return engine.Decoded{}, err
 	}
+	d.bytes = out.Bytes
 	d.root.reserve(len(f.Records), int(out.Bytes))
 	if d.records(f, &out); d.halt != nil {
 		err, d.halt = d.halt, nil

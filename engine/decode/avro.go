@@ -1,0 +1,264 @@
+package decode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+
+	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/registry"
+)
+
+// Schemas knows the schemas that events were written with, by the id in front of them. It waits for a registry that is
+// away for a bounded time; only registry.ErrNotFound and registry.ErrUnusable say something about the schema, any other
+// error says that it cannot be told now.
+type Schemas interface {
+	Schema(id uint32) (registry.Schema, error)
+}
+
+// maxPlans bounds the plans of writers' schemas that are kept, by id; the next one starts the cache over.
+const maxPlans = 500
+
+// What stands before a value, by the specifications of the two forms.
+const (
+	confluentMagic  = 0x00 // and four bytes, the id, big-endian
+	confluentHeader = 5
+	singleObject    = 0x01c3 // C3 01, and eight bytes, the fingerprint, little-endian
+	singleHeader    = 10
+)
+
+// AvroOptions are Options and where writers' schemas come from.
+type AvroOptions struct {
+	Options
+	// Schemas gives the schemas of ids in the Confluent wire format; nil makes such events dead letters.
+	Schemas Schemas
+	// Writers are schemas that events in single-object encoding may be written with, beside the contract's own.
+	Writers []string
+}
+
+// Avro decodes Avro events of one contract into rows of one table schema. It implements engine.Decoder.
+type Avro struct {
+	rows
+	event    *valuePlan
+	schemas  Schemas
+	last     uint32 // whose plan lastPlan is, when there is one
+	lastPlan *avroPlan
+	plans    map[uint32]*avroPlan
+	prints   map[uint64]*avroPlan // of fingerprints, little-endian
+
+	keys  keySet
+	items int64 // what array and map blocks of the present event may still hold
+	depth int   // of what is read over
+	// filled is how much the columns of the present batch hold that is not in its payloads: bytes of defaults and
+	// symbols, items of arrays. Columns count both in an int32. mayFill is how much of it the present event may add.
+	filled, mayFill int64
+}
+
+// avroPlan is a writer's schema joined with the reader's, or why that cannot be.
+type avroPlan struct {
+	root    avroNode
+	fills   int64 // bytes of the defaults that each event gets
+	failure failure
+}
+
+var _ engine.Decoder = (*Avro)(nil)
+
+// NewAvro joins a contract that LoadAvro read with the current schema of the table that its events go to. Errors wrap
+// ErrContract and name the column.
+func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
+	if c.root.avro == nil {
+		return nil, fmt.Errorf("%w: %s is no Avro schema", ErrContract, c.Name)
+	}
+	d := &Avro{schemas: o.Schemas, keys: keySet{seed: maphash.MakeSeed()}, plans: map[uint32]*avroPlan{}, prints: map[uint64]*avroPlan{}}
+	shared, event, err := newRows(c, sc, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	d.rows = shared
+	d.event = &valuePlan{kind: kindStruct, col: event.col, obj: event, avro: c.root.avro}
+	d.read = d.payload
+	own := d.plan(c.root.avro)
+	if own.failure.reason != "" {
+		return nil, fmt.Errorf("%w: %s cannot read what is written with it: %s", ErrContract, c.Name, own.failure.message)
+	}
+	d.prints[avroFingerprint(c.root.avro)] = own
+	for i, text := range o.Writers {
+		w, err := parseAvro(text, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%w: writer schema %d: %w", ErrContract, i+1, err)
+		}
+		p := d.plan(w)
+		if p.failure.reason != "" {
+			return nil, fmt.Errorf("%w: %s cannot read what is written with writer schema %d: %s", ErrContract, c.Name, i+1, p.failure.message)
+		}
+		d.prints[avroFingerprint(w)] = p
+	}
+	return d, nil
+}
+
+// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now.
+func (d *Avro) Decode(f *engine.Fetch) (engine.Decoded, error) {
+	d.filled = 0
+	return d.rows.Decode(f)
+}
+
+// plan joins a writer's schema with the reader's.
+func (d *Avro) plan(w *avroType) *avroPlan {
+	rs := avroResolver{skips: map[*avroType]*avroNode{}}
+	p := &avroPlan{}
+	var err error
+	if p.root, err = rs.resolve(w, d.event.avro, d.event); err != nil {
+		p.failure = failure{reason: ReasonIncompatible, message: cut(err.Error(), maxMessage)}
+	}
+	p.fills = p.root.everyFill()
+	return p
+}
+
+// planOf returns the plan of a schema id; nil when it cannot be had now, and then halt says why.
+func (d *Avro) planOf(id uint32) *avroPlan {
+	if d.lastPlan != nil && d.last == id {
+		return d.lastPlan
+	}
+	p := d.plans[id]
+	if p == nil {
+		s, err := d.schemas.Schema(id)
+		switch {
+		case err == nil:
+			p = d.planText(s)
+		case errors.Is(err, registry.ErrNotFound):
+			// Not kept: the registry may come to know it, and remembers for a while by itself that it does not.
+			return &avroPlan{failure: failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}}
+		case errors.Is(err, registry.ErrUnusable):
+			return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(err.Error(), maxMessage)}}
+		default:
+			d.halt = err
+			return nil
+		}
+		if len(d.plans) >= maxPlans {
+			clear(d.plans)
+		}
+		d.plans[id] = p
+	}
+	d.last, d.lastPlan = id, p
+	return p
+}
+
+func (d *Avro) planText(s registry.Schema) *avroPlan {
+	if s.Type != registry.TypeAvro {
+		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: fmt.Sprintf("schema id %d is of type %s", s.ID, cut(s.Type, maxPlaceName))}}
+	}
+	refs := make([]string, len(s.References))
+	for i, r := range s.References {
+		refs[i] = r.Text
+	}
+	w, err := parseAvro(s.Text, refs)
+	if err != nil {
+		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", s.ID, err), maxMessage)}}
+	}
+	p := d.plan(w)
+	if p.failure.reason != "" {
+		p.failure.message = fmt.Sprintf("schema id %d: %s", s.ID, p.failure.message)
+	}
+	return p
+}
+
+// payload reads one event into the columns of the contract.
+func (d *Avro) payload(b []byte) bool {
+	d.size = len(b)
+	d.failure = failure{}
+	switch {
+	case len(b) == 0:
+		d.fail(ReasonEmptyValue, 0, "the record has no value")
+		return false
+	case len(b) > d.opt.MaxValueBytes:
+		d.fail(ReasonTooLarge, 0, "the value has %d bytes, at most %d are read", len(b), d.opt.MaxValueBytes)
+		return false
+	}
+	p, plan := d.header(b)
+	if plan == nil {
+		return false
+	}
+	if plan.failure.reason != "" {
+		d.failure = plan.failure
+		return false
+	}
+	d.items, d.depth = int64(len(b))+maxEmptyItems, 0
+	d.mayFill = maxFillPerByte*(int64(len(b))+plan.fills) + fillFloor
+	if p = d.value(&plan.root, b, p); p < 0 {
+		return false
+	}
+	if p != len(b) {
+		d.fail(ReasonInvalidAvro, p, "%d bytes follow the end of the event", len(b)-p)
+		return false
+	}
+	return true
+}
+
+// header reads what says which schema the event was written with. It returns where the event begins, and no plan when
+// failure or halt say why.
+func (d *Avro) header(b []byte) (int, *avroPlan) {
+	switch {
+	case b[0] == confluentMagic && len(b) >= confluentHeader:
+		id := binary.BigEndian.Uint32(b[1:])
+		if d.schemas == nil {
+			d.fail(ReasonUnknownSchema, 1, "the event names schema id %d, and the pipeline has no schema registry: set registry.url", id)
+			return 0, nil
+		}
+		if id > math.MaxInt32 {
+			d.fail(ReasonUnknownSchema, 1, "schema id %d is no id of a registry's", int32(id))
+			return 0, nil
+		}
+		return confluentHeader, d.planOf(id)
+	case len(b) >= singleHeader && binary.LittleEndian.Uint16(b) == singleObject:
+		plan := d.prints[binary.LittleEndian.Uint64(b[2:])]
+		if plan == nil {
+			d.fail(ReasonUnknownSchema, 2, "no schema of the pipeline has the fingerprint %016x: name the file in writer_schemas", binary.LittleEndian.Uint64(b[2:]))
+		}
+		return singleHeader, plan
+	}
+	d.fail(ReasonWrongMagic, 0, "the value begins neither with 00 and a schema id nor with C3 01 and a fingerprint")
+	return 0, nil
+}
+
+// Bounds of what an event's columns may hold that is not in the event: bytes of defaults and symbols, and items. They
+// keep a few bytes that claim a million records from filling the memory.
+const (
+	maxFillPerByte = 64   // for each byte of the event, and of the defaults that every event gets
+	fillFloor      = 4096 // for short events with long symbols
+)
+
+// errOverfull ends a batch that would be filled by what is not in its payloads. Fetches are far too small for it.
+var errOverfull = fmt.Errorf("%w: defaults and symbols of the schemas fill more than one batch holds: lower kafka.partition_max_bytes", ErrFetch)
+
+// fill counts n more bytes or items that are not in the payload; false means that there may be no more.
+func (d *Avro) fill(n int64, p int) bool {
+	d.filled += n
+	if d.mayFill -= n; d.mayFill < 0 {
+		d.fail(ReasonTooLarge, p, "the event's %d bytes stand for too many defaults, symbols or items", d.size)
+		return false
+	}
+	if d.filled > maxFetchBytes-d.bytes {
+		d.halt = errOverfull
+		return false
+	}
+	return true
+}
+
+// everyFill is how many bytes of defaults each value has: those of records in records, without lists and maps.
+func (n *avroNode) everyFill() int64 {
+	if n.op != opRecord {
+		return 0
+	}
+	var sum int64
+	for i := range n.fills {
+		sum += int64(len(n.fills[i].bytes)) + n.fills[i].node.everyFill()
+	}
+	for i := range n.steps {
+		sum += n.steps[i].node.everyFill()
+	}
+	return sum
+}
