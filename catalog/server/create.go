@@ -347,9 +347,14 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, err
 	}
-	change.MaterializedLocation, change.Replaces = loc, old.ID
+	change.MaterializedLocation, change.Replaces, change.FirstVersion = loc, old.ID, fileVersion(loc)
 	for e := range m.SnapshotLogs() {
 		change.EarlierLog = append(change.EarlierLog, sqlstore.LogEntry{AtMS: e.TimestampMs, SnapshotID: e.SnapshotID})
+		h := sqlstore.History{SnapshotID: e.SnapshotID, AtMS: e.TimestampMs}
+		if sn := m.SnapshotByID(e.SnapshotID); sn != nil && sn.Summary != nil {
+			h.Offsets = sn.Summary.Properties[offsetsKey]
+		}
+		change.EarlierHistory = append(change.EarlierHistory, h)
 	}
 	for e := range m.PreviousFiles() {
 		change.EarlierFiles = append(change.EarlierFiles, sqlstore.MetadataFile{AtMS: e.TimestampMs, Location: e.MetadataFile})

@@ -27,6 +27,9 @@ func cleanLocation(warehouse, loc string) (string, error) {
 			return "", fmt.Errorf("%w: location %q is not inside the warehouse %s", catalog.ErrInvalid, loc, warehouse)
 		}
 	}
+	if parts[len(root)] == reserved {
+		return "", fmt.Errorf("%w: location %q is the catalog's own: nothing of a table lies under %s/%s", catalog.ErrInvalid, loc, warehouse, reserved)
+	}
 	return strings.TrimRight(warehouse, "/") + "/" + strings.Join(parts[len(root):], "/"), nil
 }
 

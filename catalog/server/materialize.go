@@ -240,11 +240,14 @@ func (s *Service) materializeLoop(ctx context.Context) {
 			return
 		}
 		if err == nil {
+			err = s.keepInventory(ctx)
+		}
+		if err == nil {
 			err = s.pruneReceipts(ctx)
 		}
 		// There is no caller to return it to; it is counted, and said once until it has passed.
 		if err != nil && !failing {
-			s.log.Error("metadata files cannot be written, or old receipts not deleted; commits go on, readers of other engines wait", "error", err)
+			s.log.Error("metadata files or the inventory cannot be written, or old receipts not deleted; commits go on, readers of other engines wait", "error", err)
 		}
 		if err == nil && failing {
 			s.log.Info("metadata files are written again")

@@ -261,7 +261,7 @@ func TestTwoServersOneDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer wh.Close()
+	t.Cleanup(func() { _ = wh.Close() }) // behind the servers, which write at their end
 	cfg := server.Config{Store: "sqlite://" + dir + "/catalog.db", MaterializeInterval: hours}
 	servers := []*fixture{start(t, cfg, wh), start(t, cfg, wh)}
 	tab := servers[0].makeTable(t, "t")

@@ -66,6 +66,14 @@ func (s *Server) TLS() (*tls.Config, error) {
 // Service is the catalog for the process itself, without HTTP.
 func (s *Server) Service() catalog.Catalog { return s.service }
 
+// Export writes all that a catalog can be made of anew: see Service.Export.
+func (s *Server) Export(ctx context.Context) (*ExportReport, error) { return s.service.Export(ctx) }
+
+// Restore makes the catalog of what the warehouse holds: see Service.Restore.
+func (s *Server) Restore(ctx context.Context, o RestoreOptions) (*RestoreReport, error) {
+	return s.service.Restore(ctx, o)
+}
+
 // Close writes the metadata files that are due and closes the database. Stop the HTTP server before.
 func (s *Server) Close(ctx context.Context) error {
 	return errors.Join(s.service.Close(ctx), s.store.Close())

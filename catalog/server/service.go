@@ -40,6 +40,7 @@ type Service struct {
 	flights flights
 	who     *auth.Authenticator // nil: everybody may do all
 	audit   *auditTrail
+	inv     inventories
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -94,7 +95,7 @@ func (s *Service) Close(ctx context.Context) error {
 		s.stop()
 		s.done.Wait()
 		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
-		s.closeErr = s.MaterializeAll(ctx)
+		s.closeErr = errors.Join(s.MaterializeAll(ctx), s.keepInventory(ctx))
 		s.flights.wait()
 		s.audit.close()
 		if s.who != nil {

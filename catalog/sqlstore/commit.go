@@ -33,15 +33,18 @@ type Change struct {
 	History         *History
 
 	// Only for a table that is registered from its metadata file:
-	Replaces     int64          // the table that has the name and goes; 0: none
-	EarlierLog   []LogEntry     // oldest first
-	EarlierFiles []MetadataFile // oldest first; their versions are assigned
+	Replaces       int64          // the table that has the name and goes; 0: none
+	FirstVersion   int64          // of the table's row, so that the numbers of its metadata files go on; 0: 1
+	EarlierLog     []LogEntry     // oldest first
+	EarlierHistory []History      // oldest first, each with its time
+	EarlierFiles   []MetadataFile // oldest first; their versions are assigned
 }
 
 // History is the row that a commit leaves for time travel.
 type History struct {
 	SnapshotID int64
 	Offsets    string // empty: the snapshot carries none
+	AtMS       int64  // only in Change.EarlierHistory: otherwise the time is the store's
 }
 
 // Commit applies all changes or none and returns the heads after it, in the order of changes. It fails
@@ -78,6 +81,9 @@ func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err
 func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 	h := c.Head
 	h.Version = c.From + 1
+	if c.From == 0 {
+		h.Version = max(h.Version, c.FirstVersion)
+	}
 	if err := t.applyHead(c, &h); err != nil {
 		return h, err
 	}
@@ -189,6 +195,12 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 	for i, e := range c.EarlierLog {
 		if _, err := t.exec("INSERT INTO snapshot_log (table_id, version, at_ms, snapshot_id) VALUES (?, ?, ?, ?)",
 			h.ID, int64(i-len(c.EarlierLog)+1), e.AtMS, e.SnapshotID); err != nil {
+			return err
+		}
+	}
+	for i, e := range c.EarlierHistory {
+		if _, err := t.exec("INSERT INTO history (table_id, version, at_ms, snapshot_id, offsets) VALUES (?, ?, ?, ?, nullif(?, ''))",
+			h.ID, int64(i-len(c.EarlierHistory)+1), e.AtMS, e.SnapshotID, e.Offsets); err != nil {
 			return err
 		}
 	}

@@ -38,9 +38,11 @@ func newRoles(g *globals) []*cobra.Command {
 		c.Flags().DurationVar(&limit, "for", 0, "end by itself after this `time`")
 		return c
 	}
+	cat := role(app.RoleCatalog, "Serve the Iceberg REST catalog", "Serves the Iceberg REST catalog over the tables of the warehouse.")
+	cat.AddCommand(newExport(g), newRestore(g))
 	return []*cobra.Command{
 		role(app.RoleIngest, "Read Kafka topics into tables", "Reads the topics of all pipelines into their tables, a snapshot each commit interval, and serves the newest rows to firn query."),
-		role(app.RoleCatalog, "Serve the Iceberg REST catalog", "Serves the Iceberg REST catalog over the tables of the warehouse."),
+		cat,
 		role(app.RoleCompact, "Merge small files and expire snapshots", "Merges small data files and manifests, expires snapshots, and removes files that no snapshot names."),
 		role(app.RoleQuery, "Serve Flight SQL", "Answers SQL and scans over Arrow Flight: committed rows, and the newest ones from firn ingest."),
 	}

@@ -36,6 +36,7 @@ func TestUsageErrorsSayTheRightForm(t *testing.T) {
 		{[]string{"sql", "select 1", "--token", "secret"}, "env:NAME"},
 		{[]string{"up", "--http-port", "70000", "--data", t.TempDir()}, "70000"},
 		{[]string{"generate", "--format", "avro"}, "json"},
+		{[]string{"catalog", "restore", "--table", "user_events"}, "namespace.table=LOCATION"},
 	} {
 		_, code, err := call(t, c.args...)
 		if code != app.ExitUsage || err == nil || !strings.Contains(err.Error(), c.want) {
