@@ -96,7 +96,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 		return fmt.Errorf("recover the position from the table: %w", err)
 	}
 	p.st.Tail.Reset(st.Epoch, st.Offsets)
-	if err := p.st.Source.Start(ctx, st.Offsets); err != nil {
+	if err := p.st.Source.Start(ctx, st.Offsets, st.LeaderEpochs); err != nil {
 		return fmt.Errorf("start reading: %w", err)
 	}
 	p.log.Info("reading", "offsets", st.Offsets.String(), "epoch", st.Epoch, "snapshot", st.SnapshotID, "recovered_by", st.Source)

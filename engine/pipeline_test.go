@@ -34,6 +34,7 @@ var ledgerSchema = arrow.NewSchema([]arrow.Field{
 type fakeSource struct {
 	mu      sync.Mutex
 	at      offset.Vector
+	epochs  map[int32]int32 // as Start was told
 	turn    int
 	limit   int64 // offsets per partition; the source is idle after that
 	fail    error // returned once by Poll
@@ -45,10 +46,10 @@ func (s *fakeSource) Describe(context.Context) (engine.Topic, error) {
 	return engine.Topic{Name: "t", Partitions: []int32{0, 1}}, nil
 }
 
-func (s *fakeSource) Start(_ context.Context, from offset.Vector) error {
+func (s *fakeSource) Start(_ context.Context, from offset.Vector, epochs map[int32]int32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at, s.starts = from.Clone(), s.starts+1
+	s.at, s.epochs, s.starts = from.Clone(), epochs, s.starts+1
 	return nil
 }
 
@@ -190,7 +191,7 @@ func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 	r := rig{
 		src:  &fakeSource{limit: limit, stretch: 10},
 		dec:  &fakeDecoder{alloc: alloc},
-		com:  &fakeCommitter{rows: map[rowKey]int{}, state: engine.State{Offsets: offset.Vector{0: 0, 1: 0}}},
+		com:  &fakeCommitter{rows: map[rowKey]int{}, state: engine.State{Offsets: offset.Vector{0: 0, 1: 0}, LeaderEpochs: map[int32]int32{1: 4}}},
 		tail: tail.New(time.Second, time.Now),
 	}
 	t.Cleanup(func() { r.tail.Close(); alloc.AssertSize(t, 0) })
@@ -231,6 +232,9 @@ func TestPipelineCommitsEachSecondAndDrains(t *testing.T) {
 		r.wantRows(t, 120) // 24 polls of 10 rows by 2.4 s: the drain commits what came after the second tick
 		if r.com.attempts != 3 {
 			t.Errorf("%d commits, want 3", r.com.attempts)
+		}
+		if r.src.epochs[1] != 4 {
+			t.Errorf("the source was told leader epochs %v", r.src.epochs)
 		}
 	})
 }

@@ -97,8 +97,10 @@ type Source interface {
 	// Describe asks the broker for the topic as it is now.
 	Describe(ctx context.Context) (Topic, error)
 	// Start (or start over) reading: each known partition at its offset in from, partitions not in from at their
-	// first offset. Stretches of an earlier Start never come out of Poll afterwards.
-	Start(ctx context.Context, from offset.Vector) error
+	// first offset. Stretches of an earlier Start never come out of Poll afterwards. epochs are the leader epochs of the
+	// last record batches below from, as far as they are known: where the log up to there is another by now,
+	// ErrLogTruncated comes out of Poll before the partition's first stretch.
+	Start(ctx context.Context, from offset.Vector, epochs map[int32]int32) error
 	// Poll waits for the next stretch of any partition. Transient broker trouble is retried inside and shows in
 	// Health; an error is final until the next Start.
 	Poll(ctx context.Context) (*Fetch, error)
@@ -167,8 +169,10 @@ type Dead struct {
 type State struct {
 	Offsets    offset.Vector // V: where to read on; empty for a table that Firn never wrote
 	Epoch      int64
-	SnapshotID int64  // of the head that V was read from; 0 when there is none
-	Source     string // which step of recovery answered (docs/exactly-once.md)
+	SnapshotID int64 // of the head that V was read from; 0 when there is none
+	// LeaderEpochs are those of the last record batches below V, of the partitions that moved last.
+	LeaderEpochs map[int32]int32
+	Source       string // which step of recovery answered (docs/exactly-once.md)
 }
 
 // Committed is a commit that took effect.

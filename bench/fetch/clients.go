@@ -33,7 +33,7 @@ func readFirn(ctx context.Context, addr, topic string, o options) (sum checksum,
 	for p := range int32(o.partitions) {
 		from[p] = 0
 	}
-	if err := s.Start(ctx, from); err != nil {
+	if err := s.Start(ctx, from, nil); err != nil {
 		return sum, err
 	}
 	for sum.events < int64(o.events) {

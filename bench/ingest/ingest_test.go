@@ -37,7 +37,7 @@ func TestMainPrintsTheFigures(t *testing.T) {
 
 func TestTheSourceIsContiguous(t *testing.T) {
 	s := newSource(events.New(1, 5000, fetchEvents), 3, 30_000)
-	if err := s.Start(t.Context(), offset.Vector{1: 9_999}); err != nil {
+	if err := s.Start(t.Context(), offset.Vector{1: 9_999}, nil); err != nil {
 		t.Fatal(err)
 	}
 	next := offset.Vector{0: 0, 1: 9_999, 2: 0}

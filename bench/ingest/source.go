@@ -34,7 +34,7 @@ func (s *source) Describe(context.Context) (engine.Topic, error) {
 	return t, nil
 }
 
-func (s *source) Start(_ context.Context, from offset.Vector) error {
+func (s *source) Start(_ context.Context, from offset.Vector, _ map[int32]int32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = from.Clone()

@@ -36,6 +36,9 @@ func TestCommitAndRecover(t *testing.T) {
 	if !st.Offsets.Equal(want) || !second.Offsets.Equal(want) || st.Source != StepHead || st.SnapshotID != second.SnapshotID {
 		t.Errorf("recovered %+v, committed %s", st, second.Offsets)
 	}
+	if !maps.Equal(st.LeaderEpochs, map[int32]int32{0: 3, 2: 3}) {
+		t.Errorf("leader epochs %v of the partitions that moved last", st.LeaderEpochs)
+	}
 	meta := l.meta(l.rows)
 	if id := refID(meta, "firn.events"); id == nil || *id != second.SnapshotID {
 		t.Errorf("the tag stands at %v", id)

@@ -369,8 +369,20 @@ func refID(meta table.Metadata, name string) *int64 {
 	return nil
 }
 
+// leaderEpochs are those of the batches that the record's snapshot read last: of no other partition, and of none after a
+// rewind or a gap, which read nothing.
+func (p position) leaderEpochs() map[int32]int32 {
+	epochs := map[int32]int32{}
+	for _, r := range p.record.Ranges {
+		if r.LeaderEpoch >= 0 && r.End == p.record.Offsets[r.Partition] {
+			epochs[r.Partition] = r.LeaderEpoch
+		}
+	}
+	return epochs
+}
+
 func (p position) state(meta table.Metadata) engine.State {
-	st := engine.State{Offsets: p.offsets().Clone(), Epoch: p.epoch, Source: p.step}
+	st := engine.State{Offsets: p.offsets().Clone(), Epoch: p.epoch, Source: p.step, LeaderEpochs: p.leaderEpochs()}
 	if head := meta.SnapshotByName(table.MainBranch); head != nil {
 		st.SnapshotID = head.SnapshotID
 	}

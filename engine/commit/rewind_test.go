@@ -99,7 +99,7 @@ func TestRewind(t *testing.T) {
 	}
 	st, rec, err := readState(t.Context(), cat, wh, s.rows, "events")
 	s.must(err)
-	if st.Epoch != 1 || !st.Offsets.Equal(at(3)) || rec.Kind != ledger.KindRewind || !rec.LastRow.Equal(at(2)) || rec.TopicID != "t1" || rec.Prev != old {
+	if st.Epoch != 1 || !st.Offsets.Equal(at(3)) || rec.Kind != ledger.KindRewind || !rec.LastRow.Equal(at(2)) || len(st.LeaderEpochs) != 0 || rec.TopicID != "t1" || rec.Prev != old {
 		t.Errorf("state %+v, record %+v", st, rec)
 	}
 

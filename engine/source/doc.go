@@ -11,7 +11,7 @@
 //   - The stretches of a partition leave Poll in order, each starting where the one before ended, the first one where
 //     Start said. Offsets without a record (control, aborted, compacted) are inside a stretch, never between two.
 //   - Nothing at or above the last stable offset is handed out, and nothing of an aborted transaction.
-//   - After another leader took over, and after StartAt, nothing more of a partition comes out before the leader has said
+//   - After another leader took over, and after Start with epochs, nothing more of a partition comes out before the leader has said
 //     that its log is the one that was read so far (leader epochs, KIP-320).
 //   - A partition is in the hands of one goroutine at a time, also while its leader moves.
 //   - A Start ends everything of the Start before; what that one had read is released, not handed out.

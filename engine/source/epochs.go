@@ -2,10 +2,8 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
@@ -23,8 +21,6 @@ const (
 	epochVersion = 3
 	// noEpochAPI is the version of brokers that cannot be asked.
 	noEpochAPI = -1
-	// divergedAttempts is how often in a row Diverged may fail before it gives up.
-	divergedAttempts = 5
 
 	noEpoch = -1
 )
@@ -162,50 +158,6 @@ func (l *leading) verify() error {
 			p.unverified = false
 		}
 		g.mu.Unlock()
-	}
-	return nil
-}
-
-// Diverged asks the partition's leader whether its log is still the one that was read up to offset next, exclusive, when
-// epoch is the leader epoch of the last record batch below it (engine.Fetch.LeaderEpoch, the @ of a snapshot's
-// firn.range). It returns an *engine.LogError of kind engine.ErrLogTruncated when it is not; nil when it is, when epoch
-// is negative, and when the brokers are too old to be asked (before Kafka 2.3). Other errors mean that nobody could be
-// asked. It may be called at any time and does not touch what is being read.
-func (s *Source) Diverged(ctx context.Context, partition int32, next int64, epoch int32) error {
-	if epoch < 0 || next <= 0 {
-		return nil
-	}
-	for failures := 1; ; failures++ {
-		err := s.divergedOnce(ctx, partition, next, epoch)
-		var le *engine.LogError
-		if err == nil || errors.As(err, &le) || isFinal(err) || ctx.Err() != nil || failures >= divergedAttempts {
-			return err
-		}
-		if serr := sleep(ctx, backoff(failures)); serr != nil {
-			return fmt.Errorf("%w: %w", serr, err)
-		}
-	}
-}
-
-func (s *Source) divergedOnce(ctx context.Context, partition int32, next int64, epoch int32) error {
-	m, err := s.client.metadata(ctx, s.topic)
-	if err != nil {
-		return err
-	}
-	if err := m.check(s.topic, strings.Join(s.cfg.Brokers, ",")); err != nil {
-		return err
-	}
-	i := slices.IndexFunc(m.partitions, func(p partitionMeta) bool { return p.id == partition })
-	if i < 0 || m.partitions[i].leader < 0 {
-		return fmt.Errorf("topic %s partition %d has no leader at present", s.topic, partition)
-	}
-	a := epochAsk{partition: partition, current: m.partitions[i].epoch, epoch: epoch, next: next}
-	answers, ok, err := s.client.epochEnds(ctx, m.partitions[i].leader, s.topic, []epochAsk{a})
-	if err != nil || !ok {
-		return err
-	}
-	if err := checkEpoch(a, answers); err != nil {
-		return fmt.Errorf("topic %s: %w", s.topic, err)
 	}
 	return nil
 }

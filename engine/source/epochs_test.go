@@ -2,9 +2,7 @@ package source
 
 import (
 	"errors"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -69,41 +67,8 @@ func moveLeader(t *testing.T, c *kfake.Cluster) {
 	}
 }
 
-// TestDiverged asks about logs that are, and are not, what was read.
-func TestDiverged(t *testing.T) {
-	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, testTopic))
-	epochs := epochsOf(t, c, 3, 10)
-	s := newSource(t, configOf(c), Options{})
-	for _, q := range []struct {
-		next     int64
-		epoch    int32
-		diverged bool
-	}{
-		{0, epochs[0], false}, {5, epochs[0], false}, {10, epochs[0], false}, {11, epochs[0], true}, {20, epochs[1], false},
-		{21, epochs[1], true}, {30, epochs[2], false}, {31, epochs[2], true}, {10, epochs[2] + 1, true}, {99, noEpoch, false},
-	} {
-		err := s.Diverged(within(t, 10*time.Second), 0, q.next, q.epoch)
-		var le *engine.LogError
-		if q.diverged != errors.Is(err, engine.ErrLogTruncated) || q.diverged != errors.As(err, &le) {
-			t.Errorf("%d@%d of epochs %v: %v", q.next, q.epoch, epochs, err)
-		}
-		if err != nil && (le.Partition != 0 || le.Next != q.next || !strings.Contains(err.Error(), "leader epoch")) {
-			t.Errorf("%d@%d: %v", q.next, q.epoch, err)
-		}
-	}
-	if err := s.Diverged(within(t, 10*time.Second), 9, 1, 0); err == nil || errors.Is(err, engine.ErrLogTruncated) {
-		t.Errorf("a partition that is not there: %v", err)
-	}
-	// A leader that has just moved is asked again.
-	f := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetForLeaderEpoch}, Topic: testTopic, Err: kerr.FencedLeaderEpoch, Count: 1})
-	defer f.Remove()
-	if err := s.Diverged(within(t, 10*time.Second), 0, 11, epochs[0]); !errors.Is(err, engine.ErrLogTruncated) || f.Hits() != 1 {
-		t.Errorf("after %d faults: %v", f.Hits(), err)
-	}
-}
-
-// TestStartAt checks the epochs below the start before anything comes out.
-func TestStartAt(t *testing.T) {
+// TestStartWithEpochs checks the epochs below the start before anything comes out.
+func TestStartWithEpochs(t *testing.T) {
 	c := cluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, testTopic))
 	epochs := epochsOf(t, c, 2, 10)
 	s := newSource(t, configOf(c), Options{})
@@ -114,7 +79,7 @@ func TestStartAt(t *testing.T) {
 		epoch   int32
 		records int // -1: diverged
 	}{{10, epochs[0], 10}, {15, epochs[1], 5}, {15, epochs[0], -1}, {5, epochs[1] + 3, -1}, {15, noEpoch, 5}, {0, epochs[1] + 3, 20}} {
-		if err := s.StartAt(t.Context(), offset.Vector{0: q.from}, map[int32]int32{0: q.epoch}); err != nil {
+		if err := s.Start(t.Context(), offset.Vector{0: q.from}, map[int32]int32{0: q.epoch}); err != nil {
 			t.Fatal(err)
 		}
 		if q.records < 0 {
@@ -188,10 +153,7 @@ func TestWithoutEpochs(t *testing.T) {
 		return resp, nil, true
 	})
 	s := newSource(t, configOf(c), Options{})
-	if err := s.Diverged(within(t, 10*time.Second), 0, 5, 77); err != nil {
-		t.Error(err)
-	}
-	if err := s.StartAt(t.Context(), offset.Vector{0: 5}, map[int32]int32{0: 77}); err != nil {
+	if err := s.Start(t.Context(), offset.Vector{0: 5}, map[int32]int32{0: 77}); err != nil {
 		t.Fatal(err)
 	}
 	collector(offset.Vector{0: 5}).until(t, s, offset.Vector{0: 10})

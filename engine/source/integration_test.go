@@ -348,12 +348,16 @@ func TestRealBrokerRestart(t *testing.T) {
 		t.Fatalf("leader epochs %v", epochs)
 	}
 	last := epochs[len(epochs)-1]
-	if err := s.Diverged(ctx, 0, got.next[0], last); err != nil {
-		t.Errorf("offset %d read with leader epoch %d: %v", got.next[0], last, err)
-	}
-	for _, epoch := range []int32{epochs[0], last + 100} {
-		if err := s.Diverged(ctx, 0, got.next[0], epoch); !errors.Is(err, engine.ErrLogTruncated) {
-			t.Errorf("offset %d as of leader epoch %d of %v: %v", got.next[0], epoch, epochs, err)
+	for epoch, diverged := range map[int32]bool{last: false, epochs[0]: true, last + 100: true} {
+		if err := s.Start(ctx, offset.Vector{0: got.next[0] - 1}, map[int32]int32{0: epoch}); err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.Poll(ctx)
+		if err == nil && f.Release != nil {
+			f.Release()
+		}
+		if diverged != errors.Is(err, engine.ErrLogTruncated) || !diverged && err != nil {
+			t.Errorf("offset %d as of leader epoch %d of %v: %v", got.next[0]-1, epoch, epochs, err)
 		}
 	}
 }

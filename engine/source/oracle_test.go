@@ -63,7 +63,7 @@ func TestCodecs(t *testing.T) {
 			middle := offset.Vector{0: end[0] / 3, 1: end[1], 2: 1}
 			for _, from := range []offset.Vector{{}, middle} {
 				s := newSource(t, configOf(c), Options{})
-				if err := s.Start(t.Context(), from); err != nil {
+				if err := s.Start(t.Context(), from, nil); err != nil {
 					t.Fatal(err)
 				}
 				got := collector(from)
@@ -126,7 +126,7 @@ func TestTransactions(t *testing.T) {
 	end := stableEnds(t, plain, testTopic)
 	s := newSource(t, configOf(c), Options{})
 	check := func(from offset.Vector) *collected {
-		if err := s.Start(t.Context(), from); err != nil {
+		if err := s.Start(t.Context(), from, nil); err != nil {
 			t.Fatal(err)
 		}
 		got := collector(from)
@@ -146,7 +146,7 @@ func TestTransactions(t *testing.T) {
 	}
 	// The open transaction ends: the rest comes out in the same generation.
 	before := collector(end)
-	if err := s.Start(t.Context(), end); err != nil {
+	if err := s.Start(t.Context(), end, nil); err != nil {
 		t.Fatal(err)
 	}
 	endTxn(ctx, t, txns[0], true)

@@ -114,15 +114,10 @@ func (s *Source) bootstrap() string { return strings.Join(s.cfg.Brokers, ",") }
 
 // Start implements engine.Source. It does not wait for the broker: what is wrong with it shows in Health, and what is
 // wrong with the topic comes out of Poll.
-func (s *Source) Start(ctx context.Context, from offset.Vector) error {
-	return s.StartAt(ctx, from, nil)
-}
-
-// StartAt is Start with the leader epochs of the last record batches below from, as far as they are known (Diverged says
-// where from): before a partition's first record comes out of Poll, its leader has confirmed that its log is the one that
-// was read up to there. Otherwise engine.ErrLogTruncated comes out instead. Partitions that are not in epochs, or with a
-// negative one, start as with Start.
-func (s *Source) StartAt(_ context.Context, from offset.Vector, epochs map[int32]int32) error {
+//
+// A partition in epochs gives its first record once its leader has confirmed, by OffsetForLeaderEpoch, that its log is
+// the one that was read up to there; one that is not in it, or with a negative epoch, is not asked for.
+func (s *Source) Start(_ context.Context, from offset.Vector, epochs map[int32]int32) error {
 	for p, o := range from {
 		if p < 0 || o < 0 {
 			return fmt.Errorf("topic %s: cannot start partition %d at offset %d", s.topic, p, o)

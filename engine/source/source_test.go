@@ -32,7 +32,7 @@ func values(partition int32, from, n int) []*kgo.Record {
 
 func start(t *testing.T, s *Source, from offset.Vector) {
 	t.Helper()
-	if err := s.Start(t.Context(), from); err != nil {
+	if err := s.Start(t.Context(), from, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -72,7 +72,7 @@ func TestLife(t *testing.T) {
 	if _, err := s.Poll(t.Context()); !errors.Is(err, errNotStarted) {
 		t.Errorf("poll before start: %v", err)
 	}
-	if err := s.Start(t.Context(), offset.Vector{0: -1}); err == nil {
+	if err := s.Start(t.Context(), offset.Vector{0: -1}, nil); err == nil {
 		t.Error("started at a negative offset")
 	}
 	start(t, s, nil)
@@ -95,7 +95,7 @@ func TestLife(t *testing.T) {
 	if err := <-waiting; !errors.Is(err, errSourceClosed) {
 		t.Errorf("poll under way while the source is closed: %v", err)
 	}
-	if err := s.Start(t.Context(), nil); !errors.Is(err, errSourceClosed) {
+	if err := s.Start(t.Context(), nil, nil); !errors.Is(err, errSourceClosed) {
 		t.Errorf("start after close: %v", err)
 	}
 	if err := s.Health(); err != nil {

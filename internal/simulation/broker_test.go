@@ -198,7 +198,7 @@ func (r *reader) Describe(context.Context) (engine.Topic, error) {
 	return engine.Topic{Name: "events", ClusterID: "cluster", TopicID: "topic"}, nil
 }
 
-func (r *reader) Start(_ context.Context, from offset.Vector) error {
+func (r *reader) Start(_ context.Context, from offset.Vector, _ map[int32]int32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at = from.Clone()
