@@ -1,0 +1,14 @@
+// Package interop holds the tests in which other engines work on a table that Firn writes: PyIceberg and Spark append,
+// delete, compact, expire, roll back, cherry-pick and replace, while Firn commits and while it is down. They are the proof of
+// "Other people's acts" in docs/exactly-once.md.
+//
+//	go test -tags=integration ./internal/interop    PyIceberg
+//	make interop                                    PyIceberg and Spark, longer; fetches Spark (370 MB) the first time
+//
+// Every test has a table, a catalog and an ingest process of its own, on local disk, and produces into a broker inside the
+// test process. The other engine is one Python process (testdata), told what to do line by line.
+//
+// Invariants: after every act Firn goes on by itself, or stops as the page says and goes on after the remedy that its message
+// names; then the table's (_kafka_partition, _kafka_offset), as the other engine reads them, are what was produced less what
+// was deleted on purpose, each once. firn audit says the same.
+package interop
