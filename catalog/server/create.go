@@ -113,6 +113,9 @@ func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, 
 			return "", fmt.Errorf("property %s: %w", key, err)
 		}
 		if !within(p, root) {
+			if s.who != nil { // only a table's location is kept from others, so its files must not lie elsewhere
+				return "", fmt.Errorf("%w: property %s: %s is not in the table's location %s, and with access control it must be", catalog.ErrInvalid, key, v, root)
+			}
 			places = append(places, p)
 		}
 	}
