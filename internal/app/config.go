@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,7 +15,6 @@ import (
 	"github.com/firnlake/firn/compaction"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
-	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/config"
@@ -22,6 +22,7 @@ import (
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/logging"
 	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/registry"
 	"github.com/firnlake/firn/internal/tracing"
 	"github.com/firnlake/firn/internal/units"
 	"github.com/firnlake/firn/query"
@@ -121,10 +122,15 @@ type HTTP struct {
 
 // Pipeline moves one topic into one table.
 type Pipeline struct {
-	Name       string   `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
-	Topic      string   `yaml:"topic" jsonschema:"required"`
-	Format     string   `yaml:"format" jsonschema:"enum=json"`
-	Schema     string   `yaml:"schema" jsonschema_description:"JSON Schema file of the events, relative to this file."`
+	Name   string `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
+	Topic  string `yaml:"topic" jsonschema:"required"`
+	Format string `yaml:"format" jsonschema:"enum=json,enum=avro" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
+	Schema string `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json, an .avsc for avro."`
+
+	Registry registry.Config `yaml:"registry" jsonschema_description:"Schema registry (Confluent's API) that knows the schemas which events name."`
+	Subject  string          `yaml:"subject" jsonschema_description:"Without schema: the registry's subject whose newest version the table is made of; default TOPIC-value."`
+	Writers  []string        `yaml:"writer_schemas" jsonschema_description:"Avro in single-object encoding: files of older schemas that events may be written with."`
+
 	Table      string   `yaml:"table" jsonschema:"required" jsonschema_description:"namespace.table"`
 	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`
 	Gaps       string   `yaml:"gaps_table" jsonschema_description:"Names the offsets that Kafka had dropped before they were read (on_gap: record), and is created with the first. Default: the table's name with _gaps."`
@@ -146,7 +152,7 @@ type Pipeline struct {
 // WithDefaults fills unset fields.
 func (p Pipeline) WithDefaults() Pipeline {
 	d := engine.DefaultConfig()
-	setDefault(&p.Format, "json")
+	setDefault(&p.Format, formatJSON)
 	setDefault(&p.CommitInterval, d.CommitInterval)
 	setDefault(&p.MaxMemory, d.MaxMemory)
 	setDefault(&p.DrainTimeout, d.DrainTimeout)
@@ -167,8 +173,8 @@ func (p Pipeline) WithDefaults() Pipeline {
 
 // Validate names the first value that cannot be used.
 func (p Pipeline) Validate() error {
-	if p.Schema == "" && p.contract == nil {
-		return errors.New("schema: name the JSON Schema file of the events")
+	if err := p.checkFormat(); err != nil {
+		return err
 	}
 	for key, name := range map[string]string{"table": p.Table, "dead_letter_table": p.DeadLetter, "gaps_table": p.Gaps} {
 		id, err := catalog.ParseIdentifier(name)
@@ -314,15 +320,12 @@ func LoadConfig(path string) (*Config, *config.Sources, error) {
 	return c, sources, nil
 }
 
-// readContract returns the pipeline's JSON Schema and the name that errors call it by.
+// readContract returns the pipeline's schema file and the name that errors call it by.
 func (c *Config) readContract(p Pipeline) (raw []byte, name string, err error) {
 	if p.contract != nil {
 		return p.contract, "the built-in contract of the demo", nil
 	}
-	path := p.Schema
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(c.dir, path)
-	}
+	path := c.beside(p.Schema)
 	raw, err = os.ReadFile(path)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: pipeline %s: schema: %w", ErrConfig, p.Name, err)
@@ -337,15 +340,14 @@ func ValidateConfig(path string) (int, error) {
 		return 0, err
 	}
 	for _, p := range c.Pipelines {
-		raw, name, err := c.readContract(p)
+		f, err := c.newFormat(p, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return 0, err
 		}
-		k, err := decode.LoadContract(raw, name)
-		if err != nil {
-			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
+		if f.close(); f.contract == nil { // what the registry has is seen when the pipeline runs
+			continue
 		}
-		if err := commit.CheckPartitionBy(k.IcebergSchema(), p.Partition); err != nil {
+		if err := commit.CheckPartitionBy(f.contract.IcebergSchema(), p.Partition); err != nil {
 			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
 		}
 	}

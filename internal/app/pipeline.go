@@ -52,15 +52,15 @@ func (t *tails) Cut(ctx context.Context, table catalog.Identifier, from offset.V
 
 // runner keeps one pipeline going: it prepares the parts until that succeeds, then runs the engine.
 type runner struct {
-	p        *Process
-	cfg      Pipeline
-	contract *decode.Contract
-	log      *slog.Logger
-	em       *engine.Metrics
-	sm       *source.Metrics
-	cm       *commit.Metrics
-	tail     *tail.Tail
-	rate     rateMeter
+	p      *Process
+	cfg    Pipeline
+	format *format
+	log    *slog.Logger
+	em     *engine.Metrics
+	sm     *source.Metrics
+	cm     *commit.Metrics
+	tail   *tail.Tail
+	rate   rateMeter
 
 	mu     sync.Mutex
 	cause  error // why it is not prepared
@@ -72,15 +72,12 @@ type runner struct {
 func (p *Process) startPipelines(context.Context) error {
 	em, sm, cm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg)
 	for _, pc := range p.cfg.Pipelines {
-		raw, name, err := p.cfg.readContract(pc)
+		log := p.log.With("pipeline", pc.Name)
+		f, err := p.cfg.newFormat(pc, log)
 		if err != nil {
 			return err
 		}
-		c, err := decode.LoadContract(raw, name)
-		if err != nil {
-			return fmt.Errorf("%w: pipeline %s: %w", ErrConfig, pc.Name, err)
-		}
-		r := &runner{p: p, cfg: pc, contract: c, log: p.log.With("pipeline", pc.Name), em: em, sm: sm, cm: cm,
+		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm,
 			tail: tail.New(pc.TailGrace.D(), time.Now), cause: errors.New("it has just begun")}
 		rows, _ := pc.tables()
 		p.tails.add(rows, r.tail)
@@ -95,6 +92,8 @@ func (p *Process) startPipelines(context.Context) error {
 // run prepares and runs until ctx ends. Trouble of the preparation passes or waits for a person, but never ends it.
 func (r *runner) run(ctx context.Context) error {
 	defer r.tail.Close()
+	defer r.format.close()
+	defer context.AfterFunc(ctx, r.format.close)() // a decoder that waits for the registry holds up no stop
 	pause, last := waitMin, ""
 	for {
 		eng, src, err := r.prepare(ctx)
@@ -132,15 +131,19 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 		return nil, nil, fmt.Errorf("warehouse %s: %w", wh.URI, err)
 	}
 	rows, dead := r.cfg.tables()
+	contract, err := r.format.contractNow(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
-	t, err := commit.EnsureTable(ctx, cat, rows, r.contract.IcebergSchema(), r.cfg.Partition, props)
+	t, err := commit.EnsureTable(ctx, cat, rows, contract.IcebergSchema(), r.cfg.Partition, props)
 	if err != nil {
 		return nil, nil, err
 	}
 	if _, err := commit.EnsureTable(ctx, cat, dead, decode.DeadLetterSchema(), nil, props); err != nil {
 		return nil, nil, err
 	}
-	dec, err := decode.NewJSON(r.contract, t.Metadata.CurrentSchema(), decode.Options{})
+	dec, err := r.format.decoder(contract, t.Metadata.CurrentSchema())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,7 +187,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 	r.mu.Lock()
 	eng, src, cause := r.engine, r.source, r.cause
 	r.mu.Unlock()
-	f := facts{now: now, interval: r.cfg.CommitInterval.D(), table: r.cfg.Table, prepare: cause, lag: -1}
+	f := facts{now: now, interval: r.cfg.CommitInterval.D(), table: r.cfg.Table, prepare: cause, registry: r.format.health(), lag: -1}
 	if eng != nil {
 		f.engine, f.source = eng.Status(), src.Health()
 		f.lag = lagOf(f.engine, src.Positions())

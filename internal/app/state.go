@@ -47,6 +47,7 @@ type facts struct {
 	prepare  error // why the pipeline has not begun yet
 	engine   engine.Status
 	source   error // present trouble with the broker
+	registry error // present trouble with the schema registry
 	lag      int64 // records between the consumed position and the log's end; -1 unknown
 	lagTime  time.Duration
 }
@@ -66,6 +67,8 @@ func judge(f facts) Verdict {
 		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
 	case f.prepare != nil:
 		return Verdict{StateWaiting, f.prepare.Error(), "nothing: it goes on by itself when the cause is gone"}
+	case f.registry != nil:
+		return Verdict{StateDegraded, f.registry.Error(), "nothing: events wait in kafka and it goes on by itself when the registry answers"}
 	case s.CommitError != "" && !s.PendingSince.IsZero():
 		return Verdict{StateDegraded, "commit fails: " + s.CommitError, "firn why " + f.table}
 	case pending > late:

@@ -87,6 +87,7 @@ type Client struct {
 	mu      sync.Mutex
 	byID    map[int]Schema
 	refused map[int]refusal
+	missing map[string]int // answers of 404 so far, by path: Wait may be over before there were enough
 	trouble error
 }
 
@@ -113,7 +114,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	tr.TLSClientConfig, tr.MaxIdleConnsPerHost = tc, 2
 	c := &Client{base: strings.TrimRight(cfg.URL, "/"), cfg: cfg, log: log, now: time.Now, pause: pause,
 		http: &http.Client{Transport: tr, CheckRedirect: sameHost},
-		byID: map[int]Schema{}, refused: map[int]refusal{}}
+		byID: map[int]Schema{}, refused: map[int]refusal{}, missing: map[string]int{}}
 	c.ctx, c.close = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -308,30 +309,56 @@ func (c *Client) get(ctx context.Context, path string, looks int, into any) erro
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait.D())
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
-	wait, missing := retryMin, 0
+	wait := retryMin
+	var last error
 	for {
 		err := c.once(ctx, path, into)
-		if errors.Is(err, ErrNotFound) {
-			if missing++; missing >= looks {
-				c.setTrouble(nil)
+		if ctx.Err() != nil && c.ctx.Err() == nil && err != nil && last != nil {
+			return last // it says more than that the time was over
+		}
+		last = err
+		switch {
+		case errors.Is(err, ErrNotFound):
+			if c.lookedInVain(path) >= looks {
+				c.decided(path)
 				return err
 			}
+			last = fmt.Errorf("%w: it does not know %s yet", ErrUnavailable, path) // should there be no time for another look
 			c.pause(ctx, notFoundPause)
-		} else if err == nil || errors.Is(err, ErrUnusable) {
-			c.setTrouble(nil)
+		case err == nil || errors.Is(err, ErrUnusable):
+			c.decided(path)
 			return err
-		} else {
+		default:
 			c.setTrouble(err)
 			c.pause(ctx, wait/2+rand.N(wait/2)) // others wait for the same registry
 			wait = min(2*wait, retryMax)
 		}
+		if c.ctx.Err() != nil {
+			return fmt.Errorf("%w: it is not asked any more: %w", ErrUnavailable, context.Canceled)
+		}
 		if ctx.Err() != nil {
-			if errors.Is(err, ErrNotFound) { // not enough looks to be sure
-				err = fmt.Errorf("%w: it said once that it does not know %s", ErrUnavailable, path)
-			}
-			return err
+			return last
 		}
 	}
+}
+
+// lookedInVain counts an answer of 404.
+func (c *Client) lookedInVain(path string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.missing) >= maxRefused {
+		clear(c.missing)
+	}
+	c.missing[path]++
+	return c.missing[path]
+}
+
+// decided notes an answer that says something about the schema.
+func (c *Client) decided(path string) {
+	c.mu.Lock()
+	delete(c.missing, path)
+	c.mu.Unlock()
+	c.setTrouble(nil)
 }
 
 func pause(ctx context.Context, d time.Duration) {

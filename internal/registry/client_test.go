@@ -83,7 +83,7 @@ func clientOf(t *testing.T, f http.Handler, change func(*Config)) (*Client, *tes
 	t.Helper()
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
-	cfg := Config{URL: srv.URL + "/", Wait: units.Duration(200 * time.Millisecond)}
+	cfg := Config{URL: srv.URL + "/", Wait: units.Duration(10 * time.Second)}
 	if change != nil {
 		change(&cfg)
 	}
@@ -97,6 +97,9 @@ func clientOf(t *testing.T, f http.Handler, change func(*Config)) (*Client, *tes
 	c.now, c.pause = clock.Now, clock.pause
 	return c, clock, &log
 }
+
+// short is for a registry that does not come back.
+func short(c *Config) { c.Wait = units.Duration(300 * time.Millisecond) }
 
 func TestSchemasAreAskedForOnce(t *testing.T) {
 	f := newFake()
@@ -203,7 +206,7 @@ func TestARegistryThatIsDownDelays(t *testing.T) {
 		"html":       func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>")) },
 		"broken off": func(w http.ResponseWriter) { w.Header().Set("Content-Length", "10"); _, _ = w.Write([]byte("{")) },
 	} {
-		c, clock, log := clientOf(t, f, nil)
+		c, clock, log := clientOf(t, f, short)
 		f.set(func(f *fake) { f.meddle = down(answer) })
 		_, err := c.ByID(t.Context(), 7)
 		if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnusable) {
@@ -231,9 +234,21 @@ func TestOneLookIsNotEnough(t *testing.T) {
 		}
 		return nth > 1
 	}
-	c, _, _ := clientOf(t, f, nil)
+	c, _, _ := clientOf(t, f, short)
 	if _, err := c.ByID(t.Context(), 7); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
+	}
+}
+
+// Looks that do not fit into one wait go on in the next.
+func TestLooksAreCountedOverWaits(t *testing.T) {
+	c, _, _ := clientOf(t, newFake(), func(c *Config) { c.Wait = units.Duration(200 * time.Millisecond) })
+	c.pause = func(ctx context.Context, _ time.Duration) { <-ctx.Done() }
+	for i := 1; i <= notFoundLooks; i++ {
+		_, err := c.ByID(t.Context(), 7)
+		if want := i == notFoundLooks; errors.Is(err, ErrNotFound) != want || errors.Is(err, ErrUnavailable) == want {
+			t.Errorf("look %d: %v", i, err)
+		}
 	}
 }
 
@@ -291,7 +306,14 @@ func TestCredentials(t *testing.T) {
 		{"Bearer other", func(c *Config) { c.Token = units.NewSecret(canary) }, false},
 	} {
 		f.set(func(*fake) { want = c.want })
-		cl, _, log := clientOf(t, f, c.change)
+		cl, _, log := clientOf(t, f, func(cfg *Config) {
+			if !c.ok {
+				short(cfg)
+			}
+			if c.change != nil {
+				c.change(cfg)
+			}
+		})
 		_, err := cl.ByID(t.Context(), 7)
 		if (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v", c.want, err)
@@ -307,7 +329,7 @@ func TestRedirectsElsewhereAreNotFollowed(t *testing.T) {
 	reached := make(chan string, 10)
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.Header.Get("Authorization") }))
 	t.Cleanup(other.Close)
-	c, _, _ := clientOf(t, http.RedirectHandler(other.URL, http.StatusFound), func(c *Config) { c.Token = units.NewSecret("x") })
+	c, _, _ := clientOf(t, http.RedirectHandler(other.URL, http.StatusFound), func(c *Config) { short(c); c.Token = units.NewSecret("x") })
 	if _, err := c.ByID(t.Context(), 7); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
@@ -326,8 +348,8 @@ func TestTLS(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"", ca} {
-		c, err := New(Config{URL: srv.URL, CAFile: file, Wait: units.Duration(100 * time.Millisecond)}, slog.New(slog.DiscardHandler))
+	for file, wait := range map[string]time.Duration{"": 300 * time.Millisecond, ca: time.Minute} {
+		c, err := New(Config{URL: srv.URL, CAFile: file, Wait: units.Duration(wait)}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,7 +386,7 @@ func TestCloseEndsWaiting(t *testing.T) {
 	c.Close()
 	select {
 	case err := <-done:
-		if !errors.Is(err, ErrUnavailable) {
+		if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):

@@ -27,8 +27,11 @@ const (
 	defaultWait    = 15 * time.Second
 )
 
-// WithDefaults fills unset fields.
+// WithDefaults fills unset fields of a Config that is there.
 func (c Config) WithDefaults() Config {
+	if c.URL == "" {
+		return c
+	}
 	if c.Timeout == 0 {
 		c.Timeout = units.Duration(defaultTimeout)
 	}

@@ -1,0 +1,149 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/internal/registry"
+)
+
+// The formats of events.
+const (
+	formatJSON = "json"
+	formatAvro = "avro"
+)
+
+// format is how the events of one pipeline are read.
+type format struct {
+	cfg      Pipeline
+	contract *decode.Contract // nil: the newest version of the subject in the registry, asked for at each preparation
+	writers  []string
+	registry *registry.Client // nil without one
+}
+
+// checkFormat holds what a format needs, and what means nothing with it.
+func (p Pipeline) checkFormat() error {
+	switch {
+	case p.Schema == "" && p.contract == nil && (p.Format == formatJSON || p.Registry.URL == ""):
+		if p.Format == formatJSON {
+			return errors.New("schema: name the JSON Schema file of the events")
+		}
+		return fmt.Errorf("schema: name the %s schema file of the events, or registry.url to read what their subject has there", p.Format)
+	case p.Format == formatJSON && (p.Registry.URL != "" || p.Subject != ""):
+		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
+	case p.Format != formatAvro && len(p.Writers) > 0:
+		return errors.New("writer_schemas: they are for Avro's single-object encoding; take them out")
+	case p.Schema != "" && p.Subject != "":
+		return errors.New("subject: schema says already what the table is made of; keep one of them")
+	}
+	return nil
+}
+
+// newFormat reads the pipeline's files, which a person must mend. It asks no server.
+func (c *Config) newFormat(p Pipeline, log *slog.Logger) (*format, error) {
+	f := &format{cfg: p}
+	fail := func(err error) (*format, error) {
+		f.close()
+		return nil, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
+	}
+	if p.Registry.URL != "" {
+		var err error
+		if f.registry, err = registry.New(p.Registry, log); err != nil {
+			return fail(err)
+		}
+	}
+	for i, path := range p.Writers {
+		raw, err := os.ReadFile(c.beside(path))
+		if err != nil {
+			return fail(fmt.Errorf("writer_schemas[%d]: %w", i, err))
+		}
+		f.writers = append(f.writers, string(raw))
+	}
+	if p.Schema == "" && p.contract == nil {
+		return f, nil
+	}
+	raw, name, err := c.readContract(p)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	if f.contract, err = f.load(raw, nil, name); err != nil {
+		return fail(err)
+	}
+	return f, nil
+}
+
+// beside is a path as one beside the configuration file.
+func (c *Config) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(c.dir, path)
+}
+
+func (f *format) load(raw []byte, refs []registry.Reference, name string) (*decode.Contract, error) {
+	if f.cfg.Format == formatAvro {
+		texts := make([]string, len(refs))
+		for i, r := range refs {
+			texts[i] = r.Text
+		}
+		return decode.LoadAvro(raw, texts, name)
+	}
+	return decode.LoadContract(raw, name)
+}
+
+// contractNow returns what the table is made of: the file, or what the registry has now.
+func (f *format) contractNow(ctx context.Context) (*decode.Contract, error) {
+	if f.contract != nil {
+		return f.contract, nil
+	}
+	subject := f.cfg.Subject
+	if subject == "" {
+		subject = f.cfg.Topic + "-value"
+	}
+	s, err := f.registry.Latest(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	if want := registryTypes[f.cfg.Format]; s.Type != want {
+		return nil, fmt.Errorf("subject %s is of type %s and format is %s: change one of them", subject, s.Type, f.cfg.Format)
+	}
+	return f.load([]byte(s.Text), s.References, "subject "+subject)
+}
+
+var registryTypes = map[string]string{formatAvro: registry.TypeAvro}
+
+// decoder makes the decoder of a table with the given schema.
+func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
+	var schemas decode.Schemas
+	if f.registry != nil {
+		schemas = f.registry
+	}
+	if f.cfg.Format == formatAvro {
+		return decode.NewAvro(c, sc, decode.AvroOptions{Schemas: schemas, Writers: f.writers})
+	}
+	return decode.NewJSON(c, sc, decode.Options{})
+}
+
+// health is the present trouble with the registry; nil when there is none.
+func (f *format) health() error {
+	if f == nil || f.registry == nil {
+		return nil
+	}
+	return f.registry.Health()
+}
+
+// close ends what waits for the registry.
+func (f *format) close() {
+	if f.registry != nil {
+		f.registry.Close()
+	}
+}
