@@ -113,3 +113,20 @@ type Historian interface {
 	// ErrUnsupported when the catalog keeps no history.
 	HistoryAt(ctx context.Context, id Identifier, at time.Time) (HistoryEntry, error)
 }
+
+// HistoryRange selects commits of a table's history. The zero value is all of them.
+type HistoryRange struct {
+	Since, Until time.Time // committed at or after, at or before; zero: no bound
+	Before       int64     // only versions below this one; 0: no bound. The next page begins below the last entry of this one
+	Limit        int       // at most so many, and never more than the catalog's page; 0: a page
+}
+
+// HistoryKeeper is a Historian whose history can be listed and cut. Firn's own server and client are.
+type HistoryKeeper interface {
+	Historian
+	// ListHistory returns a page of entries, the newest first.
+	ListHistory(ctx context.Context, id Identifier, r HistoryRange) ([]HistoryEntry, error)
+	// PruneHistory forgets the commits before a time, but for the last of them: what the table was at that time and
+	// later stays known. It returns how many those are, and with dryRun changes nothing.
+	PruneHistory(ctx context.Context, id Identifier, before time.Time, dryRun bool) (int64, error)
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/offset"
 )
 
 // asOf says which state of a table is wanted; the zero value is the newest.
@@ -15,6 +16,7 @@ type asOf struct {
 	snapshot int64     // a snapshot id
 	ref      string    // a tag or branch
 	at       time.Time // as of that time
+	offsets  string    // below these offsets, as offset.Vector prints them
 }
 
 func (a asOf) newest() bool { return a == asOf{} }
@@ -33,6 +35,7 @@ func travelSchema(n int) string { return "as of " + strconv.Itoa(n+1) }
 //
 //	ns.t FOR VERSION AS OF 123 | 'tag'      ns.t FOR TIMESTAMP AS OF TIMESTAMP '2026-06-04 11:01:23 UTC'    (Trino)
 //	ns.t AT (VERSION => 123 | 'tag')        ns.t AT (TIMESTAMP => TIMESTAMP '2026-06-04 11:01:23')          (DuckDB)
+//	ns.t FOR OFFSETS AS OF '0:123 1:456'    ns.t AT (OFFSETS => '0:123 1:456')                              (Firn)
 //
 // The rewritten name keeps its last part, so that columns may still be qualified by it. The rest of the statement
 // stays byte for byte as it was.
@@ -85,7 +88,7 @@ func clauseStart(t []token, i int) (kind int, bracket, ok bool) {
 }
 
 func isKind(t token) bool {
-	return t.is("version") || t.is("timestamp") || t.is("system_version") || t.is("system_time")
+	return t.is("offsets") || t.is("version") || t.is("timestamp") || t.is("system_version") || t.is("system_time")
 }
 
 // nameBefore reads the dotted name that ends before token i; nothing before byte from belongs to it.
@@ -156,9 +159,12 @@ func (p *travelParser) clause(bracket bool) (a asOf, err error) {
 	if !bracket {
 		p.at++ // OF
 	}
-	if kind.is("version") || kind.is("system_version") {
+	switch {
+	case kind.is("version"), kind.is("system_version"):
 		a, err = p.version()
-	} else {
+	case kind.is("offsets"):
+		a.offsets, err = p.offsets()
+	default:
 		a.at, err = p.time()
 	}
 	if err != nil {
@@ -186,6 +192,16 @@ func (p *travelParser) version() (asOf, error) {
 		return asOf{snapshot: id}, nil
 	}
 	return asOf{}, fmt.Errorf("expected a snapshot id or a 'tag'")
+}
+
+// offsets reads '0:123 1:456': for each partition the first offset that is not wanted.
+func (p *travelParser) offsets() (string, error) {
+	t := p.next()
+	v, err := offset.ParseVector(t.text)
+	if t.kind != tokenString || err == nil && len(v) == 0 {
+		return "", fmt.Errorf("expected offsets such as '0:123 1:456'")
+	}
+	return v.String(), err
 }
 
 // time reads a literal, with or without a type before it, or now() and an interval before it.

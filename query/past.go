@@ -35,6 +35,8 @@ func (s *Service) pinPast(ctx context.Context, id catalog.Identifier, want asOf)
 			return nil, fmt.Errorf("%w: %s has no tag or branch %q", ErrInvalidSQL, id, want.ref)
 		}
 		return stood(id, meta, snap, schemaOf(meta, snap)), nil
+	case want.offsets != "":
+		return s.pinOffsets(ctx, t, want.offsets)
 	}
 	p, err := s.pinTime(ctx, id, meta, want.at)
 	if err != nil {
@@ -71,19 +73,39 @@ func (s *Service) pinTime(ctx context.Context, id catalog.Identifier, meta table
 	if e.Offsets == "" {
 		return nil, fmt.Errorf("%w: %s at %s: snapshot %d of that time has expired and carried no Kafka offsets", ErrInvalidSQL, id, stamp(at), e.SnapshotID)
 	}
-	return readNow(id, meta, e)
-}
-
-// readNow is today's files cut by the offsets of then.
-func readNow(id catalog.Identifier, meta table.Metadata, e catalog.HistoryEntry) (*pinned, error) {
 	below, err := offset.DecodeVector(e.Offsets)
 	if err != nil {
 		return nil, fmt.Errorf("pin %s: history of %s: %w", id, stamp(e.At), err)
 	}
+	return readNow(id, meta, below, "its snapshot has expired, and")
+}
+
+// pinOffsets pins today's files below a vector. What lies beyond the head is refused: the answer would be another once it
+// is committed.
+func (s *Service) pinOffsets(ctx context.Context, t *catalog.Table, text string) (*pinned, error) {
+	below, err := offset.ParseVector(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalidSQL, t.Identifier, err)
+	}
+	head, err := s.vector(ctx, t, t.Metadata.CurrentSnapshot())
+	if err != nil {
+		return nil, fmt.Errorf("pin %s: %w", t.Identifier, err)
+	}
+	if !head.known {
+		return nil, fmt.Errorf("%w: %s: which offsets its newest snapshot holds is not known", ErrInvalidSQL, t.Identifier)
+	}
+	if missing := lacking(head.offsets, below); missing != "" {
+		return nil, fmt.Errorf("%w: %s as of offsets %s: not all of that is committed yet, it lacks %s", ErrInvalidSQL, t.Identifier, below, missing)
+	}
+	return readNow(t.Identifier, t.Metadata, below, "")
+}
+
+// readNow is today's files cut by offsets.
+func readNow(id catalog.Identifier, meta table.Metadata, below offset.Vector, why string) (*pinned, error) {
 	schema := meta.CurrentSchema()
 	for _, name := range []string{ledger.ColPartition, ledger.ColOffset} {
 		if _, ok := schema.FindFieldByName(name); !ok {
-			return nil, fmt.Errorf("%w: %s at %s: its snapshot has expired, and without the column %s its rows cannot be cut by offset", ErrInvalidSQL, id, stamp(e.At), name)
+			return nil, fmt.Errorf("%w: %s: %s without the column %s its rows cannot be cut by offset", ErrInvalidSQL, id, why, name)
 		}
 	}
 	p := stood(id, meta, meta.CurrentSnapshot(), schema)

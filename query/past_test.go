@@ -230,6 +230,20 @@ func TestTravelPastExpiry(t *testing.T) {
 	_, _, err = l.ask(q, query.Options{}, "SELECT 1 FROM events FOR VERSION AS OF %d", p.s2)
 	fails(t, err, query.ErrInvalidSQL, fmt.Sprint(p.s2), "ask for a time")
 
+	// By offsets, at the edge of a commit or between two.
+	for text, below := range map[string]offset.Vector{"0:5": {0: 5}, "0:7 3:4": {0: 7, 3: 4}, "0:0 3:6": {3: 6}} {
+		for _, form := range []string{"FOR OFFSETS AS OF '%s'", "AT (OFFSETS => '%s')"} {
+			got, pins, err := l.ask(q, query.Options{}, "SELECT _kafka_partition, _kafka_offset FROM events "+form, text)
+			l.must(err)
+			same(t, "offsets "+text, got, upTo(below))
+			if pins[0].Kind != query.KindReadNow || pins[0].Level != query.LevelCommitted {
+				t.Errorf("offsets %s: pin %+v", text, pins[0])
+			}
+		}
+	}
+	_, _, err = l.ask(q, query.Options{}, "SELECT 1 FROM events FOR OFFSETS AS OF '0:10 1:1'")
+	fails(t, err, query.ErrInvalidSQL, "not all of that is committed yet", "partition 1")
+
 	// A catalog that keeps no history says how far back it goes.
 	poor := l.service(func(parts *parts) { parts.cat = struct{ catalog.Catalog }{l.cat} })
 	_, _, err = l.ask(poor, query.Options{}, "SELECT 1 FROM events FOR TIMESTAMP AS OF '%s'", sqlTime(p.t2))

@@ -42,6 +42,9 @@ func TestCutTravel(t *testing.T) {
 		{"FROM t FOR TIMESTAMP AS OF TIMESTAMP WITH TIME ZONE '2026-06-04 11:01:23.5 Europe/Berlin'", `FROM "as of 1"."t" `, []cut{{catalog.Identifier{"t"}, "as of 1", at("2026-06-04T09:01:23.5Z")}}},
 		{"FROM t FOR TIMESTAMP AS OF now()JOIN t AT(VERSION=>1)USING(a)", `FROM "as of 1"."t" JOIN "as of 2"."t" USING(a)`,
 			[]cut{{catalog.Identifier{"t"}, "as of 1", asOf{at: travelNow}}, {catalog.Identifier{"t"}, "as of 2", asOf{snapshot: 1}}}},
+		{"SELECT * FROM t FOR OFFSETS AS OF '1:5, 0:3' x, t AT (OFFSETS => '0:0')", `SELECT * FROM "as of 1"."t"  x, "as of 2"."t" `,
+			[]cut{{catalog.Identifier{"t"}, "as of 1", asOf{offsets: "0:3 1:5"}}, {catalog.Identifier{"t"}, "as of 2", asOf{offsets: "0:0"}}}},
+		{"SELECT offsets FROM t AS offsets", "", nil},
 	} {
 		got, cuts, err := cutTravel(c.sql, travelNow)
 		if c.want == "" {
@@ -53,7 +56,7 @@ func TestCutTravel(t *testing.T) {
 		}
 		for i, w := range c.cuts {
 			g := cuts[i]
-			if !g.asOf.at.Equal(w.asOf.at) || g.asOf.snapshot != w.asOf.snapshot || g.asOf.ref != w.asOf.ref || !reflect.DeepEqual(g.table, w.table) || g.schema != w.schema {
+			if !g.asOf.at.Equal(w.asOf.at) || g.asOf.snapshot != w.asOf.snapshot || g.asOf.ref != w.asOf.ref || g.asOf.offsets != w.asOf.offsets || !reflect.DeepEqual(g.table, w.table) || g.schema != w.schema {
 				t.Errorf("%s: cut %+v, want %+v", c.sql, g, w)
 			}
 		}
@@ -79,6 +82,10 @@ func TestCutTravelErrors(t *testing.T) {
 		"SELECT * FROM t FOR TIMESTAMP AS OF now() - INTERVAL '-5 min'": "expected an interval",
 		"SELECT * FROM t FOR TIMESTAMP AS OF ?":                         "expected a time",
 		"SELECT * FROM t FOR TIMESTAMP AS OF TIMESTAMP WITH '2026'":     "WITH TIME ZONE",
+		"SELECT * FROM t FOR OFFSETS AS OF 5":                           "expected offsets such as",
+		"SELECT * FROM t FOR OFFSETS AS OF ' '":                         "expected offsets such as",
+		"SELECT * FROM t FOR OFFSETS AS OF '0:1 0:2'":                   "partition 0 is named twice",
+		"SELECT * FROM t AT (OFFSETS => '0-5')":                         "is not partition:offset",
 		"FOR VERSION AS OF 1":                                           "line 1, column 1",
 	} {
 		_, _, err := cutTravel(sql, travelNow)

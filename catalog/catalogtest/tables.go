@@ -3,6 +3,7 @@ package catalogtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -202,6 +203,58 @@ func (x *suite) history() {
 	_, err = h.HistoryAt(x.Context(), t.Identifier, start.Add(-time.Hour))
 	x.is(err, catalog.ErrNoHistory)
 	_, err = h.HistoryAt(x.Context(), x.id("none"), time.Now())
+	x.is(err, catalog.ErrNoSuchTable)
+	x.historyList(t, at)
+}
+
+// historyList holds the listing of a history of three commits, after each of which at has a time.
+func (x *suite) historyList(t *catalog.Table, at []time.Time) {
+	h, ok := x.c.(catalog.HistoryKeeper)
+	if !ok {
+		x.Fatal("the catalog has history and does not implement catalog.HistoryKeeper")
+	}
+	for _, c := range []struct {
+		r    catalog.HistoryRange
+		want string
+	}{
+		{catalog.HistoryRange{}, "[3 2 1]"},
+		{catalog.HistoryRange{Limit: 2}, "[3 2]"},
+		{catalog.HistoryRange{Since: at[0]}, "[3 2]"},
+		{catalog.HistoryRange{Until: at[1]}, "[2 1]"},
+		{catalog.HistoryRange{Since: at[0], Until: at[1]}, "[2]"},
+		{catalog.HistoryRange{Since: at[2]}, "[]"},
+	} {
+		got, err := h.ListHistory(x.Context(), t.Identifier, c.r)
+		x.ok(err)
+		ids := []int64{}
+		for _, e := range got {
+			ids = append(ids, e.SnapshotID)
+			if one, err := h.HistoryAt(x.Context(), t.Identifier, e.At); err != nil || one != e {
+				x.Errorf("listed as %+v, at its time it is %+v, %v", e, one, err)
+			}
+		}
+		if fmt.Sprint(ids) != c.want {
+			x.Errorf("%+v lists %v, want %s", c.r, ids, c.want)
+		}
+	}
+	first, err := h.ListHistory(x.Context(), t.Identifier, catalog.HistoryRange{Limit: 2})
+	x.ok(err)
+	next, err := h.ListHistory(x.Context(), t.Identifier, catalog.HistoryRange{Before: first[1].Version, Limit: 2})
+	x.ok(err)
+	if len(next) != 1 || next[0].SnapshotID != 1 {
+		x.Errorf("the second page is %+v", next)
+	}
+	_, err = h.ListHistory(x.Context(), x.id("none"), catalog.HistoryRange{})
+	x.is(err, catalog.ErrNoSuchTable)
+
+	n, err := h.PruneHistory(x.Context(), t.Identifier, time.Now().Add(-2*time.Hour), false)
+	x.ok(err)
+	if n != 0 {
+		x.Errorf("%d entries from two hours ago", n)
+	}
+	_, err = h.PruneHistory(x.Context(), t.Identifier, time.Now(), true)
+	x.is(err, catalog.ErrInvalid) // recovery asks for what is newer than an hour
+	_, err = h.PruneHistory(x.Context(), x.id("none"), time.Now().Add(-2*time.Hour), false)
 	x.is(err, catalog.ErrNoSuchTable)
 }
 

@@ -51,8 +51,8 @@ type Client struct {
 }
 
 var (
-	_ catalog.Catalog   = (*Client)(nil)
-	_ catalog.Historian = (*Client)(nil)
+	_ catalog.Catalog       = (*Client)(nil)
+	_ catalog.HistoryKeeper = (*Client)(nil)
 )
 
 // New asks the catalog for its configuration and returns a client of it. The error is ErrUnavailable where

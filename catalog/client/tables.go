@@ -207,19 +207,63 @@ func (c *Client) DropTable(ctx context.Context, id catalog.Identifier, purge boo
 
 // HistoryAt implements catalog.Historian.
 func (c *Client) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Time) (catalog.HistoryEntry, error) {
-	if err := checkName(id, 2); err != nil {
-		return catalog.HistoryEntry{}, fmt.Errorf("history: %w", err)
-	}
-	if !c.firn {
-		return catalog.HistoryEntry{}, fmt.Errorf("history of table %s: %w: %s keeps no commit history", id, catalog.ErrUnsupported, c.root)
-	}
 	var h wire.History
-	_, err := c.call(ctx, op{name: "history", method: http.MethodGet, path: "/firn" + c.tablePath(id) + "/history", about: id.String(),
-		query: url.Values{"at": {strconv.FormatInt(at.UnixMilli(), 10)}}}, nil, &h)
-	if err != nil {
+	q := url.Values{"at": {strconv.FormatInt(at.UnixMilli(), 10)}}
+	if err := c.historyCall(ctx, op{name: "history", method: http.MethodGet, query: q}, id, &h); err != nil {
 		return catalog.HistoryEntry{}, err
 	}
-	return catalog.HistoryEntry{Version: h.Version, At: time.UnixMilli(h.AtMS).UTC(), SnapshotID: h.SnapshotID, Offsets: h.Offsets}, nil
+	return entryOf(h), nil
+}
+
+// ListHistory implements catalog.HistoryKeeper.
+func (c *Client) ListHistory(ctx context.Context, id catalog.Identifier, r catalog.HistoryRange) ([]catalog.HistoryEntry, error) {
+	q := url.Values{}
+	if !r.Since.IsZero() {
+		q.Set("since", strconv.FormatInt(r.Since.Add(time.Millisecond-1).UnixMilli(), 10)) // commits have whole milliseconds
+	}
+	if !r.Until.IsZero() {
+		q.Set("until", strconv.FormatInt(r.Until.UnixMilli(), 10))
+	}
+	if r.Before != 0 {
+		q.Set("before", strconv.FormatInt(r.Before, 10))
+	}
+	if r.Limit > 0 {
+		q.Set("limit", strconv.Itoa(r.Limit))
+	}
+	var page wire.Histories
+	if err := c.historyCall(ctx, op{name: "list_history", method: http.MethodGet, query: q}, id, &page); err != nil {
+		return nil, err
+	}
+	out := make([]catalog.HistoryEntry, len(page.Entries))
+	for i, h := range page.Entries {
+		out[i] = entryOf(h)
+	}
+	return out, nil
+}
+
+// PruneHistory implements catalog.HistoryKeeper.
+func (c *Client) PruneHistory(ctx context.Context, id catalog.Identifier, before time.Time, dryRun bool) (int64, error) {
+	q := url.Values{"before": {strconv.FormatInt(before.UnixMilli(), 10)}, "dry-run": {strconv.FormatBool(dryRun)}}
+	var pruned wire.Pruned
+	err := c.historyCall(ctx, op{name: "prune_history", method: http.MethodDelete, query: q, kind: changes}, id, &pruned)
+	return pruned.Entries, err
+}
+
+// historyCall sends a request about a table's history to a catalog that keeps one.
+func (c *Client) historyCall(ctx context.Context, o op, id catalog.Identifier, answer any) error {
+	if err := checkName(id, 2); err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	if !c.firn {
+		return fmt.Errorf("history of table %s: %w: %s keeps no commit history", id, catalog.ErrUnsupported, c.root)
+	}
+	o.path, o.about = "/firn"+c.tablePath(id)+"/history", id.String()
+	_, err := c.call(ctx, o, nil, answer)
+	return err
+}
+
+func entryOf(h wire.History) catalog.HistoryEntry {
+	return catalog.HistoryEntry{Version: h.Version, At: time.UnixMilli(h.AtMS).UTC(), SnapshotID: h.SnapshotID, Offsets: h.Offsets}
 }
 
 // table sends a request whose answer carries a table.

@@ -109,6 +109,7 @@ var permissions = map[string]func(*handler, *request) error{
 	"report_metrics": onTable(auth.Read),
 	"rename_table":   renames("table"),
 	"history":        onTable(auth.Read),
+	"prune_history":  onTable(auth.Manage),
 
 	"list_views":    onNamespace(auth.None),
 	"create_view":   createsNamed("view", func(b wire.CreateView) string { return b.Name }),

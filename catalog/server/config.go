@@ -40,6 +40,9 @@ type Config struct {
 	RequestTimeout units.Duration `yaml:"request_timeout"`
 	// IdempotencyLifetime is how long the answer to a request with an Idempotency-Key is remembered; default 30m.
 	IdempotencyLifetime units.Duration `yaml:"idempotency_lifetime"`
+	// HistoryRetention is how long the commit time and offsets of a commit are kept, unless a table says otherwise by the
+	// property firn.history.retention; default 0, for ever. At least 1h.
+	HistoryRetention units.Duration `yaml:"history_retention"`
 	// MaxPage bounds a page of a listing; default 1000.
 	MaxPage int `yaml:"max_page"`
 	// Token, when set, is the bearer token that every request must carry.
@@ -143,6 +146,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("requests_per_second: %v is not within 0 to 1000000", c.RequestsPerSecond)
 	case c.RequestBurst < 1:
 		return fmt.Errorf("request_burst: %d is less than 1", c.RequestBurst)
+	case c.HistoryRetention.D() != 0 && c.HistoryRetention.D() < minHistory:
+		return fmt.Errorf("history_retention: %s is shorter than %s: recovery asks for what is newer; 0 keeps all", c.HistoryRetention.D(), minHistory)
 	case c.MaxPage < 1:
 		return fmt.Errorf("max_page: %d is less than 1", c.MaxPage)
 	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):

@@ -90,6 +90,7 @@ var endpoints = []endpoint{
 	{"rename_view", "POST", "/v1/views/rename", true, (*handler).renameView},
 	{"commit_transaction", "POST", "/v1/transactions/commit", true, (*handler).commitTransaction},
 	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).history},
+	{"prune_history", "DELETE", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).pruneHistory},
 }
 
 // NewHandler serves s. Requests that a browser sends from another origin are refused.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -352,13 +351,4 @@ func (h *handler) reportMetrics(r *request) (reply, error) {
 		return reply{}, fmt.Errorf("%w: report-type is missing", catalog.ErrInvalid)
 	}
 	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
-}
-
-func (h *handler) history(r *request) (reply, error) {
-	ms, err := strconv.ParseInt(r.URL.Query().Get("at"), 10, 64)
-	if err != nil {
-		return reply{}, fmt.Errorf("%w: at=%q is not a time in milliseconds since 1970", catalog.ErrInvalid, r.URL.Query().Get("at"))
-	}
-	e, err := h.s.HistoryAt(r.Context(), r.id(), time.UnixMilli(ms))
-	return ok(wire.History{Version: e.Version, AtMS: e.At.UnixMilli(), SnapshotID: e.SnapshotID, Offsets: e.Offsets}), err
 }

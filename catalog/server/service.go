@@ -49,8 +49,8 @@ type Service struct {
 }
 
 var (
-	_ catalog.Catalog   = (*Service)(nil)
-	_ catalog.Historian = (*Service)(nil)
+	_ catalog.Catalog       = (*Service)(nil)
+	_ catalog.HistoryKeeper = (*Service)(nil)
 )
 
 // NewService serves the tables of store, whose files lie in warehouse. Close it before the store.
@@ -222,15 +222,6 @@ func (s *Service) TableExists(ctx context.Context, id catalog.Identifier) error 
 	}
 	_, err := s.store.Head(ctx, id)
 	return err
-}
-
-// HistoryAt implements catalog.Historian.
-func (s *Service) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Time) (catalog.HistoryEntry, error) {
-	if err := checkTableName(id); err != nil {
-		return catalog.HistoryEntry{}, fmt.Errorf("history: %w", err)
-	}
-	r, err := s.store.HistoryAt(ctx, id, at.UnixMilli())
-	return catalog.HistoryEntry{Version: r.Version, At: time.UnixMilli(r.AtMS).UTC(), SnapshotID: r.SnapshotID, Offsets: r.Offsets}, err
 }
 
 // maxStale bounds how often a commit is evaluated again because another process moved the table in between.

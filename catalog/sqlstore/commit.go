@@ -200,7 +200,7 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 	}
 	for i, e := range c.EarlierHistory {
 		if _, err := t.exec("INSERT INTO history (table_id, version, at_ms, snapshot_id, offsets) VALUES (?, ?, ?, ?, nullif(?, ''))",
-			h.ID, int64(i-len(c.EarlierHistory)+1), e.AtMS, e.SnapshotID, e.Offsets); err != nil {
+			h.ID, int64(i-len(c.EarlierHistory)), e.AtMS, e.SnapshotID, e.Offsets); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/firnlake/firn/catalog"
 )
@@ -50,48 +49,4 @@ func (s *Store) Unmaterialized(ctx context.Context) (ids []int64, err error) {
 		})
 	})
 	return ids, err
-}
-
-// HistoryRow is what one commit left for time travel.
-type HistoryRow struct {
-	Version, AtMS, SnapshotID int64
-	Offsets                   string
-}
-
-// ListHistory returns the newest rows of a table's commit history.
-func (s *Store) ListHistory(ctx context.Context, id catalog.Identifier, limit int) (out []HistoryRow, err error) {
-	err = s.read(ctx, "history of table "+id.String(), func(t *tx) error {
-		h, err := t.head(id)
-		if err != nil {
-			return err
-		}
-		return t.rows("SELECT version, at_ms, snapshot_id, coalesce(offsets, '') FROM history WHERE table_id = ? ORDER BY version DESC LIMIT ?",
-			[]any{h.ID, limit}, func(r *sql.Rows) error {
-				var row HistoryRow
-				err := r.Scan(&row.Version, &row.AtMS, &row.SnapshotID, &row.Offsets)
-				out = append(out, row)
-				return err
-			})
-	})
-	return out, err
-}
-
-// HistoryAt returns the newest row of a table's commit history that was committed at or before atMS;
-// catalog.ErrNoHistory when there is none. The clock of the host may step back, so it is the newest
-// version, not the newest time, that counts.
-func (s *Store) HistoryAt(ctx context.Context, id catalog.Identifier, atMS int64) (row HistoryRow, err error) {
-	err = s.read(ctx, "history of table "+id.String(), func(t *tx) error {
-		h, err := t.head(id)
-		if err != nil {
-			return err
-		}
-		err = t.row(`SELECT version, at_ms, snapshot_id, coalesce(offsets, '') FROM history
-			WHERE table_id = ? AND at_ms <= ? ORDER BY version DESC LIMIT 1`, []any{h.ID, atMS},
-			&row.Version, &row.AtMS, &row.SnapshotID, &row.Offsets)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: table %s at %s", catalog.ErrNoHistory, id, time.UnixMilli(atMS).UTC().Format(time.RFC3339Nano))
-		}
-		return err
-	})
-	return row, err
 }

@@ -28,6 +28,11 @@ func WithReceipt(ctx context.Context, r Receipt) context.Context {
 	return context.WithValue(ctx, receiptKey{}, r)
 }
 
+// WithoutReceipt undoes WithReceipt, for what is written in more than one transaction.
+func WithoutReceipt(ctx context.Context) context.Context {
+	return context.WithValue(ctx, receiptKey{}, nil)
+}
+
 // change is write for what a client asks for.
 func (s *Store) change(ctx context.Context, what string, fn func(*tx) error) error {
 	return s.write(ctx, what, func(t *tx) error {

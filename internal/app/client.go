@@ -195,14 +195,23 @@ func (f *fed) close() {
 	}
 }
 
-// Table loads a table by the name that a person typed.
-func (c *Client) Table(ctx context.Context, cat catalog.Catalog, name string, how catalog.Load) (*catalog.Table, error) {
+// tableName reads the name that a person typed.
+func tableName(name string) (catalog.Identifier, error) {
 	id, err := catalog.ParseIdentifier(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	if len(id) < 2 {
 		return nil, fmt.Errorf("%w: %q has no namespace: write namespace.table", ErrUsage, name)
+	}
+	return id, nil
+}
+
+// Table loads a table by the name that a person typed.
+func (c *Client) Table(ctx context.Context, cat catalog.Catalog, name string, how catalog.Load) (*catalog.Table, error) {
+	id, err := tableName(name)
+	if err != nil {
+		return nil, err
 	}
 	t, err := cat.LoadTable(ctx, id, how)
 	if errors.Is(err, catalog.ErrNoSuchTable) || errors.Is(err, catalog.ErrNoSuchNamespace) {

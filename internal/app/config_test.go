@@ -11,6 +11,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/offset"
 )
 
 const example = "../../examples/user-events/firn.yaml"
@@ -145,15 +146,15 @@ func TestTheBrokerKeepsWhatTheSlowerPipelineNeeds(t *testing.T) {
 }
 
 func TestParseVector(t *testing.T) {
-	v, err := parseVector("0:123, 7:0")
+	v, err := offset.ParseVector("0:123, 7:0")
 	if err != nil || v.String() != "0:123 7:0" {
 		t.Errorf("%v, %v", v, err)
 	}
-	if v, err := parseVector(" "); v != nil || err != nil {
+	if v, err := offset.ParseVector(" "); v != nil || err != nil {
 		t.Errorf("nothing: %v, %v", v, err)
 	}
 	for _, bad := range []string{"0", "0:", ":1", "a:1", "0:-1", "-1:0", "0:1 0:2", "0:1:2"} {
-		if v, err := parseVector(bad); err == nil {
+		if v, err := offset.ParseVector(bad); err == nil {
 			t.Errorf("%q gave %v", bad, v)
 		}
 	}

@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
@@ -31,7 +29,7 @@ type ResolveReport struct {
 
 // Resolve states where a pipeline reads on, where recovery cannot.
 func (c *Client) Resolve(ctx context.Context, name string, o ResolveOptions) (*ResolveReport, error) {
-	to, err := parseVector(o.To)
+	to, err := offset.ParseVector(o.To)
 	if err != nil {
 		return nil, fmt.Errorf("%w: --to: %w", ErrUsage, err)
 	}
@@ -64,26 +62,4 @@ func (c *Client) describe(ctx context.Context, topic string) (engine.Topic, erro
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	return src.Describe(ctx)
-}
-
-// parseVector reads what Vector.String prints: "0:123 1:456", with spaces or commas between. Empty gives nil.
-func parseVector(text string) (offset.Vector, error) {
-	fields := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
-	if len(fields) == 0 {
-		return nil, nil
-	}
-	v := offset.Vector{}
-	for _, f := range fields {
-		p, at, ok := strings.Cut(f, ":")
-		id, err1 := strconv.ParseInt(p, 10, 32)
-		next, err2 := strconv.ParseInt(at, 10, 64)
-		if !ok || err1 != nil || err2 != nil || id < 0 || next < 0 {
-			return nil, fmt.Errorf("%q is not partition:offset, as in \"0:123 1:456\"", f)
-		}
-		if _, twice := v[int32(id)]; twice {
-			return nil, fmt.Errorf("partition %d is named twice", id)
-		}
-		v[int32(id)] = next
-	}
-	return v, nil
 }

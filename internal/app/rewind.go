@@ -10,6 +10,7 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/offset"
 )
 
 // DefaultKeepHead is how long the head that a rewind left stays under its tag.
@@ -103,7 +104,7 @@ func (c *Client) Rewind(ctx context.Context, name string, o RewindOptions) (*Rew
 func (o RewindOptions) target() (commit.RewindTarget, error) {
 	to := commit.RewindTarget{Snapshot: o.Snapshot, Tag: o.Tag, Time: o.Time}
 	var err error
-	if to.Offsets, err = parseVector(o.Offsets); err != nil {
+	if to.Offsets, err = offset.ParseVector(o.Offsets); err != nil {
 		return to, fmt.Errorf("%w: --to-offsets: %w", ErrUsage, err)
 	}
 	n := 0

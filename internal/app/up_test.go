@@ -174,6 +174,16 @@ func checkVerbs(t *testing.T, c *Client) {
 	if err != nil || len(x.Steps) != 5 || !x.Steps[1].Answered || x.Stopped != "" || x.Epoch != o.Epoch || len(x.Partitions) != demoPartitions {
 		t.Errorf("explain %+v, %v", x, err)
 	}
+	hist, err := c.History(t.Context(), "analytics.user_events", HistoryOptions{})
+	if err != nil || len(hist) < 3 || len(hist[0].Offsets) != demoPartitions || hist[0].At.Before(hist[2].At) {
+		t.Errorf("history %+v, %v", hist, err)
+	}
+	if two, err := c.History(t.Context(), "analytics.user_events", HistoryOptions{Since: hist[2].At, Until: hist[1].At, Limit: 2}); err != nil || len(two) != 2 || two[0].Version != hist[1].Version {
+		t.Errorf("history between two commits: %+v, %v", two, err)
+	}
+	if p, err := c.PruneHistory(t.Context(), "analytics.user_events", time.Now().Add(-2*time.Hour), true); err != nil || p.Entries != 0 {
+		t.Errorf("prune: %+v, %v", p, err)
+	}
 	w, err := c.Why(t.Context(), "analytics.user_events")
 	if err != nil || w.Stands != "" || len(w.Stages) != 6 {
 		t.Errorf("why %+v, %v", w, err)

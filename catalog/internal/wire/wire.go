@@ -210,3 +210,14 @@ type History struct {
 	SnapshotID int64  `json:"snapshot-id"`
 	Offsets    string `json:"offsets,omitempty"`
 }
+
+// Histories is a page of the history, the newest first.
+type Histories struct {
+	Entries []History `json:"entries"`
+}
+
+// Pruned says how many entries of a history went, or would go.
+type Pruned struct {
+	Entries int64 `json:"entries"`
+	DryRun  bool  `json:"dry-run"`
+}
