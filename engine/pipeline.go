@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/firnlake/firn/internal/arrowmem"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/offset"
@@ -37,7 +39,10 @@ type Pipeline struct {
 	inFlight int64      // Arrow bytes of the batch being committed
 	stopped  bool       // the generation is over: reader must not add any more
 	kick     chan struct{}
-	looked   time.Time // when the table was last looked at or committed to; the commit loop's own
+
+	// The commit loop's own:
+	looked  time.Time // when the table was last looked at or committed to
+	waiting bool      // the committer holds offsets without rows, for the next snapshot
 }
 
 // idleCheck is how often a pipeline without anything to commit looks whether the table is still its own.
@@ -105,6 +110,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	p.st.Batcher.Drop()
 	p.inFlight, p.stopped = 0, false
 	p.mu.Unlock()
+	p.waiting = false
 
 	readCtx, stopReading := context.WithCancel(ctx)
 	defer stopReading()
@@ -325,7 +331,8 @@ func (p *Pipeline) commitOne(ctx context.Context) error {
 }
 
 // lookIfIdle asks the committer now and then whether the table is still ours. A pipeline with something to commit finds
-// out by committing; without this, one on a quiet topic would go on as before after it was set back.
+// out by committing; without this, one on a quiet topic would go on as before after it was set back. And offsets without
+// rows (markers, aborted records) would wait for ever for a batch to go with.
 func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 	now := p.now()
 	if now.Sub(p.looked) < idleCheck {
@@ -339,7 +346,14 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug("the table could not be looked at", "error", err)
 	}
-	return nil
+	if err != nil || !p.waiting {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("batch id: %w", err)
+	}
+	return p.commitRetried(ctx, &Batch{ID: id.String(), Opened: now})
 }
 
 // endsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
@@ -356,7 +370,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		if err == nil {
 			crash.At(ctx, crash.Committed)
 			p.committed(b, c, began)
-			p.looked = p.now()
+			p.looked, p.waiting = p.now(), c.SnapshotID == 0
 			span.finish(c.SnapshotID, nil)
 			return nil
 		}

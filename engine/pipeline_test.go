@@ -124,6 +124,8 @@ type fakeCommitter struct {
 	block    chan struct{}
 	check    func() error
 	gapErr   error // returned once by RecordGap
+	hold     int   // so many commits leave their offsets for a later one
+	held     []offset.Range
 }
 
 func (c *fakeCommitter) Check(context.Context) error {
@@ -160,7 +162,16 @@ func (c *fakeCommitter) Commit(ctx context.Context, b *engine.Batch) (engine.Com
 			return engine.Committed{}, err
 		}
 	}
-	v, err := c.state.Offsets.Advance(b.Ranges)
+	if c.hold > 0 {
+		c.hold, c.held = c.hold-1, append(c.held, b.Ranges...)
+		return engine.Committed{Offsets: c.state.Offsets.Clone(), Epoch: c.state.Epoch, At: time.Now()}, nil
+	}
+	ranges, err := offset.Merge(append(c.held, b.Ranges...))
+	if err != nil {
+		return engine.Committed{}, err
+	}
+	c.held = nil
+	v, err := c.state.Offsets.Advance(ranges)
 	if err != nil {
 		return engine.Committed{}, fmt.Errorf("%w: %w", engine.ErrFenced, err)
 	}
@@ -404,6 +415,20 @@ func TestShutdownEndsWithinTheDrainTimeout(t *testing.T) {
 		}
 		if took := time.Since(began); took > 3600*time.Millisecond {
 			t.Errorf("shutdown took %s after 1.5 s of work", took)
+		}
+	})
+}
+
+// TestOffsetsThatWaitAreCommittedOnAQuietTopic: what the committer has put off gets its snapshot without another record.
+func TestOffsetsThatWaitAreCommittedOnAQuietTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 10, nil)
+		r.com.hold = 4
+		if err := r.run(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if st := r.p.Status(); !st.Committed.Equal(offset.Vector{0: 10, 1: 10}) || r.com.attempts != 5 {
+			t.Errorf("committed %s after %d commits", st.Committed, r.com.attempts)
 		}
 	})
 }

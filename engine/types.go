@@ -222,6 +222,7 @@ type Committer interface {
 	// Commit writes the batch's files and one snapshot, retrying what can be retried until ctx ends. It does not
 	// release the batch's rows. ErrFenced and ErrRewound ask for Recover; any other error leaves the batch
 	// uncommitted or unknown, and Commit may be called again with the same batch (same ID): it finds out first.
+	// Offsets that gave no rows may wait for a later batch, which may be empty.
 	Commit(ctx context.Context, b *Batch) (Committed, error)
 	// Check looks whether the table is still where the last commit, or Recover, left it. ErrFenced, ErrRewound and
 	// ErrNeedsDecision end the generation; any other error says that the look failed, and nothing else. Between batches only.

@@ -84,7 +84,7 @@ func (c *Committer) commit(ctx context.Context, b *engine.Batch) (engine.Committ
 	return c.finish(t), nil
 }
 
-// begin decides what the batch needs: nil when it holds only offsets without a record and a snapshot was made lately;
+// begin decides what the batch needs: nil when it holds only offsets without a record, or none, and a snapshot was made lately;
 // then they wait for the next batch. Otherwise its rows are encoded, and the caller's are no longer needed.
 func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 	ranges, err := offset.Merge(append(slices.Clone(c.carried), b.Ranges...))
@@ -100,7 +100,7 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 	}
 	in := c.withoutSticky(b)
 	defer in.release()
-	if len(in.rows) == 0 && len(in.dead) == 0 && c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval {
+	if len(in.rows) == 0 && len(in.dead) == 0 && (len(ranges) == 0 || c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval) {
 		c.carried = ranges
 		return nil, nil
 	}

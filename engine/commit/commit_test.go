@@ -113,10 +113,29 @@ func TestOffsetsAlone(t *testing.T) {
 	if st := l.recover(l.committer(l.cat)); !st.Offsets.Equal(offset.Vector{0: 10, 1: 2}) {
 		t.Errorf("recovered %+v", st)
 	}
+	// What waits needs no more offsets for its turn to come, and nothing waits afterwards.
+	nothing := func() engine.Committed {
+		t.Helper()
+		got, err := c.Commit(t.Context(), &engine.Batch{ID: "nothing", Opened: l.now})
+		l.must(err)
+		return got
+	}
+	skip(rng(1, 2, 3))
+	if got = nothing(); got.SnapshotID != 0 {
+		t.Errorf("before the interval: %+v", got)
+	}
+	l.now = l.now.Add(11 * time.Second)
+	if got = nothing(); got.SnapshotID == 0 || !got.Offsets.Equal(offset.Vector{0: 10, 1: 3}) {
+		t.Errorf("an empty batch after the interval: %+v", got)
+	}
+	l.now = l.now.Add(11 * time.Second)
+	if got = nothing(); got.SnapshotID != 0 {
+		t.Errorf("nothing waits: %+v", got)
+	}
 	// What waits is forgotten with the position.
 	skip(rng(0, 10, 12))
 	l.recover(c)
-	if got = l.commit(c, rng(0, 10, 13)); !got.Offsets.Equal(offset.Vector{0: 13, 1: 2}) {
+	if got = l.commit(c, rng(0, 10, 13)); !got.Offsets.Equal(offset.Vector{0: 13, 1: 3}) {
 		t.Errorf("after recovery: %+v", got)
 	}
 	l.wantRows(l.rows, offset.Vector{0: 13}, func(_ int32, o int64) bool { return o < 4 || o >= 6 && o < 9 || o >= 10 })

@@ -20,15 +20,9 @@ var (
 	errSourceClosed = errors.New("the source is closed")
 )
 
-// OnGapStop is a source's only answer to a log that no longer holds the next offset: stop with engine.ErrRetentionGap.
-// What a pipeline does then is engine.Config.OnGap's to say.
-const OnGapStop = "stop"
-
 // Options say what to read.
 type Options struct {
 	Topic string
-	// OnGap is what to do when Kafka has dropped records that were not read; default OnGapStop.
-	OnGap string
 	// RefreshInterval is how often new partitions and moved leaders are looked for without a reason; default 10s.
 	RefreshInterval time.Duration
 	// Now is the clock; default time.Now.
@@ -67,11 +61,8 @@ func New(cfg Config, o Options, log *slog.Logger, m *Metrics) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka.%w", err)
 	}
-	switch {
-	case o.Topic == "":
+	if o.Topic == "" {
 		return nil, errors.New("topic: name the topic to read")
-	case o.OnGap != "" && o.OnGap != OnGapStop:
-		return nil, fmt.Errorf("on_gap: %q is not %q, the only way so far", o.OnGap, OnGapStop)
 	}
 	if o.RefreshInterval <= 0 {
 		o.RefreshInterval = 10 * time.Second

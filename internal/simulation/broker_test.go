@@ -183,6 +183,16 @@ func (l *topicLog) ends() offset.Vector {
 	return v
 }
 
+// readTo tells that nothing is left to be read at or beyond v. A partition where nothing was ever written is in no vector.
+func (l *topicLog) readTo(v offset.Vector) bool {
+	for p, end := range l.ends() {
+		if v[p] != end {
+			return false
+		}
+	}
+	return true
+}
+
 // reader is the engine.Source of one writer.
 type reader struct {
 	w   *writer

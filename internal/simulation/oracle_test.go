@@ -370,31 +370,14 @@ func (w *world) catchUp(ctx context.Context) error {
 		case err != nil:
 			return err
 		default:
-			if done, err := w.reachesEnd(ctx, st.Offsets); done || err != nil {
-				return err
+			if w.log.readTo(st.Offsets) {
+				return nil
 			}
 		}
 		w.pass(1)
 	}
 	st, _, err := w.state(ctx)
 	return fmt.Errorf("after %d calm ticks V is %s, the log ends at %s (%w), the pipeline says %q", maxCalmTicks, st.Offsets, w.log.ends(), errOr(err), w.slots[0].pipe.Status().Problem)
-}
-
-// reachesEnd tells that nothing is left to be committed: at or beyond V lies no record, or one that is a dead letter
-// already. Offsets without anything to write wait for the next batch, on a quiet topic for ever.
-func (w *world) reachesEnd(ctx context.Context, v offset.Vector) (bool, error) {
-	dead, err := w.places(ctx, w.dead)
-	if err != nil {
-		return false, err
-	}
-	for p, end := range w.log.ends() {
-		for o := v[p]; o < end; o++ {
-			if w.log.gives(p, o, 0) != isHole && dead[place{p, o}] == 0 {
-				return false, nil
-			}
-		}
-	}
-	return true, nil
 }
 
 // compareAll is the oracle's last look, after all strays are gone.
