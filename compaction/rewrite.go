@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/compaction/plan"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -26,7 +27,9 @@ const (
 	readAhead     = 4        // inputs opened before their turn; each is in memory when it is small
 	batchBytes    = 1 << 20  // stored bytes that a batch read at once comes from
 	rowGroupBytes = 16 << 20 // stored bytes of a row group, all of which is in memory until it is full
-	maxPuts       = 3        // attempts to store an output
+	// maxRowGroupBytes bounds what a table may ask for instead.
+	maxRowGroupBytes = 128 << 20
+	maxPuts          = 3 // attempts to store an output
 )
 
 // rewritten is one job whose output is stored.
@@ -171,11 +174,13 @@ func (c *Compactor) rewrite(ctx context.Context, ts *tableState, head snapshot.H
 	out := &spool{dir: c.cfg.TempDir}
 	defer out.Close()
 	schema := head.Meta.CurrentSchema()
-	opt := datafile.DefaultWriteOptions()
-	if codec := head.Meta.Properties()[table.ParquetCompressionKey]; datafile.Codecs[codec] != 0 || codec == "none" {
-		opt.Codec = codec
+	props := head.Meta.Properties()
+	opt := layout.OptionsOf(props, schema, datafile.DefaultWriteOptions())
+	group := int64(rowGroupBytes)
+	if props[table.ParquetRowGroupSizeBytesKey] != "" {
+		group = min(opt.RowGroupBytes, maxRowGroupBytes)
 	}
-	opt.RowGroupRows = rowsIn(rowGroupBytes, j, 16<<10, 1<<20)
+	opt.RowGroupRows = min(rowsIn(group, j, min(16<<10, opt.RowGroupRows), 1<<20), opt.RowGroupRows)
 	w, err := datafile.NewWriter(out, schema, opt)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ type try struct {
 
 	stored   time.Time // when the first of its files was begun to be put on storage; zero before
 	open     bool      // a request was sent, and it is not known that it had no effect
+	relay    bool      // its files are laid out for a table that has another layout by now: they are written anew first
 	attempts int
 	phases   timed
 }
@@ -65,7 +66,7 @@ func (c *Committer) commit(ctx context.Context, b *engine.Batch) (engine.Committ
 		c.try = t
 	}
 	t := c.try
-	if !t.stored.IsZero() && c.cfg.Now().Sub(t.stored) >= c.cfg.StoreAgainAfter {
+	if t.relay || !t.stored.IsZero() && c.cfg.Now().Sub(t.stored) >= c.cfg.StoreAgainAfter {
 		if err := c.storeAgain(ctx, t, b); err != nil {
 			return engine.Committed{}, err
 		}
@@ -134,7 +135,13 @@ func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in 
 func (c *Committer) encodeInput(ctx context.Context, t *try, in input) error {
 	var err error
 	if l := t.main; len(in.rows) > 0 {
-		if l.files, err = encodeFiles(ctx, l.p.head.Meta, l.schema, l.spec, in.rows, c.cfg.Write); err != nil {
+		meta := l.p.head.Meta
+		if l.lay, err = c.evolve(meta); err != nil {
+			return fmt.Errorf("table %s: %w", l.p.id, err)
+		}
+		lay := layoutOf(meta, l.schema, c.cfg.Write)
+		lay.spec, lay.order, l.spec = l.lay.spec, l.lay.order, l.lay.spec
+		if l.files, err = encodeFiles(ctx, meta, l.schema, lay, in.rows); err != nil {
 			return fmt.Errorf("table %s: %w", l.p.id, err)
 		}
 		if err := sameCount(l.files, in.rows); err != nil {
@@ -150,10 +157,17 @@ func (c *Committer) encodeInput(ctx context.Context, t *try, in input) error {
 		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
 	defer rows.Release()
-	if l.files, err = encodeFiles(ctx, l.p.head.Meta, l.schema, l.spec, []arrow.RecordBatch{rows}, c.cfg.Write); err != nil {
+	if l.files, err = encodeFiles(ctx, l.p.head.Meta, l.schema, c.plainLayout(l), []arrow.RecordBatch{rows}); err != nil {
 		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
 	return nil
+}
+
+// plainLayout is that of a table which the configuration says nothing of: its own.
+func (c *Committer) plainLayout(l *leg) fileLayout {
+	lay := layoutOf(l.p.head.Meta, l.schema, c.cfg.Write)
+	lay.spec = l.spec
+	return lay
 }
 
 // storeAgain replaces the files and manifests of a batch that could not be committed for so long that a sweep may have
@@ -170,9 +184,12 @@ func (c *Committer) storeAgain(ctx context.Context, t *try, b *engine.Batch) err
 			l.prepared, l.built = false, false
 		}
 	}
-	c.log.Warn("the files of a batch are stored again: it could not be committed for long, and a sweep may take them for strays",
-		"batch", t.batch, "age", c.cfg.Now().Sub(t.stored))
-	t.stored = time.Time{}
+	why := "it could not be committed for long, and a sweep may take them for strays"
+	if t.relay {
+		why = "the table's layout was changed by somebody else while they were to be committed with a change of it"
+	}
+	c.log.Warn("the files of a batch are stored again: "+why, "batch", t.batch, "age", c.cfg.Now().Sub(t.stored))
+	t.stored, t.relay = time.Time{}, false
 	return nil
 }
 

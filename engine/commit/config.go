@@ -51,7 +51,11 @@ type Config struct {
 	Topic func(context.Context) (engine.Topic, error)
 	// Lateness is taken off the greatest event time to give the watermark.
 	Lateness time.Duration
-	// Write tunes the Parquet files; the zero value is datafile.DefaultWriteOptions.
+	// PartitionBy and SortBy are how rows are dealt out to files and ordered in them, as in the configuration. When they
+	// are others than the table was last told, the next commit with rows changes the table; files that are there stay.
+	// nil: as the table is; empty: not at all.
+	PartitionBy, SortBy []string
+	// Write overrides, where it is set, the codec and the row groups that the table's properties ask for.
 	Write datafile.WriteOptions
 	// MaxUploads is how many files are written to storage at a time; 0: 4.
 	MaxUploads int
@@ -70,13 +74,6 @@ type Config struct {
 
 // WithDefaults fills unset fields.
 func (c Config) WithDefaults() Config {
-	if c.Write.Codec == "" && c.Write.RowGroupRows == 0 {
-		mem := c.Write.Mem
-		c.Write = datafile.DefaultWriteOptions()
-		if mem != nil {
-			c.Write.Mem = mem
-		}
-	}
 	if c.MaxUploads == 0 {
 		c.MaxUploads = 4
 	}
@@ -114,10 +111,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_uploads: %d is not within 1 to %d", c.MaxUploads, maxUploads)
 	case c.OffsetsInterval < 0 || c.UnknownTimeout < 0 || c.StoreAgainAfter < 0:
 		return errors.New("offsets interval, unknown timeout and the age at which files are stored again must not be negative")
-	case c.Write.RowGroupRows < 1:
+	case c.Write.RowGroupRows < 0:
 		return fmt.Errorf("row group of %d rows: at least 1", c.Write.RowGroupRows)
 	}
-	if _, ok := datafile.Codecs[c.Write.Codec]; !ok {
+	if _, ok := datafile.Codecs[c.Write.Codec]; !ok && c.Write.Codec != "" {
 		return fmt.Errorf("codec %q: take zstd, snappy, lz4 or none", c.Write.Codec)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -27,17 +28,37 @@ type output struct {
 	partition map[int]any
 }
 
-// encodeFiles writes rows as Parquet, a file for each partition value of the table's spec, in memory.
-func encodeFiles(ctx context.Context, meta table.Metadata, sc *iceberg.Schema, spec iceberg.PartitionSpec, rows []arrow.RecordBatch, o datafile.WriteOptions) ([]*output, error) {
+// fileLayout is how rows become files.
+type fileLayout struct {
+	spec    iceberg.PartitionSpec
+	order   table.SortOrder
+	options datafile.WriteOptions
+	size    int64 // where a file ends
+}
+
+// layoutOf is the table's own layout; what w sets comes before its properties.
+func layoutOf(meta table.Metadata, sc *iceberg.Schema, w datafile.WriteOptions) fileLayout {
+	o := layout.OptionsOf(meta.Properties(), sc, datafile.DefaultWriteOptions())
+	if w.Codec != "" {
+		o.Codec = w.Codec
+	}
+	if w.RowGroupRows > 0 {
+		o.RowGroupRows = w.RowGroupRows
+	}
+	if w.Mem != nil {
+		o.Mem = w.Mem
+	}
+	return fileLayout{spec: meta.PartitionSpec(), order: meta.SortOrder(), options: o, size: layout.FileSize(meta.Properties())}
+}
+
+// encodeFiles writes rows as Parquet, a file for each partition value or more where they are large, in memory.
+func encodeFiles(ctx context.Context, meta table.Metadata, sc *iceberg.Schema, lay fileLayout, rows []arrow.RecordBatch) ([]*output, error) {
 	as, err := datafile.ArrowSchema(sc)
 	if err != nil {
 		return nil, err
 	}
-	mem := o.Mem
-	if mem == nil {
-		mem = memory.DefaultAllocator
-	}
-	s, err := newSplitter(mem, spec, sc, as)
+	mem := lay.options.Mem
+	s, err := newSplitter(mem, lay.spec, sc, as)
 	if err != nil {
 		return nil, err
 	}
@@ -46,15 +67,83 @@ func encodeFiles(ctx context.Context, meta table.Metadata, sc *iceberg.Schema, s
 		return nil, err
 	}
 	defer releaseGroups(groups)
+	keys, sorted := layout.SortKeys(lay.order, sc)
 	var out []*output
 	for _, g := range groups {
-		var buf bytes.Buffer
-		st, err := datafile.Write(&buf, sc, g.rows, o)
+		if sorted {
+			if err := g.sort(ctx, mem, keys); err != nil {
+				return nil, err
+			}
+		}
+		files, err := writeGroup(sc, g, lay)
 		if err != nil {
 			return nil, err
 		}
 		g.release()
-		out = append(out, &output{location: snapshot.DataLocation(meta, uuid.NewString()+".parquet"), data: buf.Bytes(), stats: st, partition: g.values})
+		for _, f := range files {
+			f.location, f.partition = snapshot.DataLocation(meta, uuid.NewString()+".parquet"), g.values
+			if sorted {
+				f.stats.SortOrderID = lay.order.OrderID()
+			}
+		}
+		if out = append(out, files...); len(out) > maxFiles {
+			return nil, fmt.Errorf("%w: one batch gives more than %d files: choose a coarser partition_by, or a larger layout.file_size", ErrTable, maxFiles)
+		}
+	}
+	return out, nil
+}
+
+// sort puts the group's rows in order.
+func (g *group) sort(ctx context.Context, mem memory.Allocator, keys []layout.SortKey) error {
+	all, err := layout.Sort(ctx, mem, g.rows, keys)
+	if err != nil {
+		return err
+	}
+	g.release()
+	g.rows = []arrow.RecordBatch{all}
+	return nil
+}
+
+// sizedRows is after how many rows the size of a file is looked at.
+const sizedRows = 64 << 10
+
+// writeGroup writes a group's rows, in order, into files that end near the layout's size.
+func writeGroup(sc *iceberg.Schema, g *group, lay fileLayout) (out []*output, err error) {
+	var buf *bytes.Buffer
+	var w *datafile.Writer
+	end := func() error {
+		st, err := w.Close()
+		out, w = append(out, &output{data: buf.Bytes(), stats: st}), nil
+		return err
+	}
+	defer func() {
+		if w != nil {
+			_, _ = w.Close() // gives its buffers back
+		}
+	}()
+	for _, r := range g.rows {
+		for from := int64(0); from < r.NumRows(); from += sizedRows {
+			if w == nil {
+				buf = &bytes.Buffer{}
+				if w, err = datafile.NewWriter(buf, sc, lay.options); err != nil {
+					return nil, err
+				}
+			}
+			part := r.NewSlice(from, min(from+sizedRows, r.NumRows()))
+			err := w.Write(part)
+			part.Release()
+			if err != nil {
+				return nil, err
+			}
+			if w.Size() >= lay.size {
+				if err := end(); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	if w != nil {
+		return out, end()
 	}
 	return out, nil
 }

@@ -141,7 +141,7 @@ func (c *Committer) beginGap(ctx context.Context, gaps *pinned, g engine.Gap) (*
 		return nil, err
 	}
 	defer row.Release()
-	if l.files, err = encodeFiles(ctx, meta, l.schema, l.spec, []arrow.RecordBatch{row}, c.cfg.Write); err != nil {
+	if l.files, err = encodeFiles(ctx, meta, l.schema, c.plainLayout(l), []arrow.RecordBatch{row}); err != nil {
 		return nil, fmt.Errorf("table %s: %w", gaps.id, err)
 	}
 	t.dead = l // the second table of the transaction, and the first where there is none

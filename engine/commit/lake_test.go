@@ -116,8 +116,7 @@ func (l *lake) must(err error) {
 
 func (l *lake) committer(cat catalog.Catalog) *Committer {
 	l.Helper()
-	w := datafile.DefaultWriteOptions()
-	w.Mem = l.mem
+	w := datafile.WriteOptions{Mem: l.mem}
 	c, err := New(Config{Pipeline: "events", Table: l.rows, DeadTable: l.dead, Lateness: time.Minute, Write: w, UnknownTimeout: 50 * time.Millisecond,
 		Topic: func(context.Context) (engine.Topic, error) { return l.topic, nil }, Now: func() time.Time { return l.now }},
 		cat, l.wh, l.encodeDead, slog.New(slog.DiscardHandler), nil)
@@ -312,7 +311,7 @@ func (l *lake) foreignAppend(id catalog.Identifier, p int32, offsets ...int64) i
 		}
 		defer r.Release()
 		cols = append(cols, r)
-		outs, err := encodeFiles(context.Background(), h.Meta, h.Meta.CurrentSchema(), h.Meta.PartitionSpec(), cols, datafile.DefaultWriteOptions())
+		outs, err := encodeFiles(context.Background(), h.Meta, h.Meta.CurrentSchema(), layoutOf(h.Meta, h.Meta.CurrentSchema(), datafile.DefaultWriteOptions()), cols)
 		l.must(err)
 		return l.change(h, sid, outs)
 	})

@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -19,6 +20,7 @@ type leg struct {
 	id     int64 // of the snapshot
 	schema *iceberg.Schema
 	spec   iceberg.PartitionSpec
+	lay    evolution // of the main table's rows: what the commit changes of their layout
 	record ledger.Record
 	files  []*output
 
@@ -74,7 +76,10 @@ func (c *Committer) build(ctx context.Context, l *leg) error {
 
 // request pins what the leg was built on, and moves main and the pipeline's tag together.
 func request(l *leg, pipeline string) catalog.TableCommit {
-	return fencedMove(l.p.id, pipeline, l.p.head.ID(), l.p.tag, l.p.head, l.snap)
+	move := fencedMove(l.p.id, pipeline, l.p.head.ID(), l.p.tag, l.p.head, l.snap)
+	move.Requirements = append(move.Requirements, l.lay.needs...)
+	move.Updates = append(slices.Clone(l.lay.updates), move.Updates...)
+	return move
 }
 
 // fencedMove is the one request by which a pipeline's table moves: s, which goes on from h, becomes main and the place of

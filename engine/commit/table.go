@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/apache/iceberg-go"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/ledger"
 )
 
@@ -32,8 +34,9 @@ func defaultProperties() map[string]string {
 
 // EnsureTable returns the table, created when it is missing, with the properties set. partitionBy is as in the
 // configuration: day(metadata.event_timestamp), bucket(16, key.user_id), a plain column. An existing table must hold
-// the ledger columns and columns for everything in schema; its partitioning is its own, but for a new table. Several
-// processes may do this at once.
+// the ledger columns and columns for everything in schema; its partitioning is changed by the committer alone, with the
+// rows that first need it. Properties that an earlier layout of the configuration has set and props lacks are taken out.
+// Several processes may do this at once.
 func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, partitionBy []string, props map[string]string) (*catalog.Table, error) {
 	if err := checkLedger(id, schema); err != nil {
 		return nil, err
@@ -44,7 +47,7 @@ func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	}
 	t, err := cat.LoadTable(ctx, id, catalog.LoadRefs)
 	if errors.Is(err, catalog.ErrNoSuchTable) || errors.Is(err, catalog.ErrNoSuchNamespace) {
-		t, err = createTable(ctx, cat, id, catalog.CreateTable{Schema: schema, Partition: spec, Properties: newProperties(props)})
+		t, err = createTable(ctx, cat, id, catalog.CreateTable{Schema: schema, Partition: spec, Properties: newProperties(props, partitionBy)})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", id, err)
@@ -55,8 +58,11 @@ func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	return setProperties(ctx, cat, t, props)
 }
 
-func newProperties(props map[string]string) map[string]string {
+func newProperties(props map[string]string, partitionBy []string) map[string]string {
 	all := defaultProperties()
+	if len(partitionBy) > 0 {
+		all[PropPartitionBy] = wish(partitionBy)
+	}
 	for k, v := range props {
 		all[k] = v
 	}
@@ -82,15 +88,18 @@ func createTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	return t, err
 }
 
-// setProperties sets those of props that differ and those of the defaults that are absent.
+// setProperties sets those of props that differ and those of the defaults that are absent, and removes what an earlier
+// layout has set.
 func setProperties(ctx context.Context, cat catalog.Catalog, t *catalog.Table, props map[string]string) (*catalog.Table, error) {
 	for try := 0; ; try++ {
 		have, want := t.Metadata.Properties(), iceberg.Properties{}
+		outdated := layout.Outdated(have, props)
 		for k, v := range defaultProperties() {
-			if _, ok := have[k]; !ok {
+			if _, ok := have[k]; !ok || slices.Contains(outdated, k) {
 				want[k] = v
 			}
 		}
+		outdated = slices.DeleteFunc(outdated, func(k string) bool { return want[k] != "" })
 		for k, v := range props {
 			if have[k] != v {
 				want[k] = v
@@ -98,11 +107,18 @@ func setProperties(ctx context.Context, cat catalog.Catalog, t *catalog.Table, p
 				delete(want, k)
 			}
 		}
-		if len(want) == 0 {
+		var updates table.Updates
+		if len(outdated) > 0 {
+			updates = append(updates, table.NewRemovePropertiesUpdate(outdated))
+		}
+		if len(want) > 0 {
+			updates = append(updates, table.NewSetPropertiesUpdate(want))
+		}
+		if len(updates) == 0 {
 			return t, nil
 		}
 		after, err := cat.CommitTable(ctx, catalog.TableCommit{Identifier: t.Identifier,
-			Requirements: table.Requirements{table.AssertTableUUID(t.Metadata.TableUUID())}, Updates: table.Updates{table.NewSetPropertiesUpdate(want)}})
+			Requirements: table.Requirements{table.AssertTableUUID(t.Metadata.TableUUID())}, Updates: updates})
 		if err == nil {
 			return after, nil
 		}

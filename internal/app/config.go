@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/apache/iceberg-go"
+
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/client"
 	"github.com/firnlake/firn/catalog/server"
@@ -19,7 +21,7 @@ import (
 	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/config"
 	"github.com/firnlake/firn/internal/crash"
-	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/logging"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/registry"
@@ -136,7 +138,10 @@ type Pipeline struct {
 	Gaps       string   `yaml:"gaps_table" jsonschema_description:"Names the offsets that Kafka had dropped before they were read (on_gap: record), and is created with the first. Default: the table's name with _gaps."`
 	OnGap      string   `yaml:"on_gap" jsonschema:"enum=stop,enum=record" jsonschema_description:"When Kafka's retention was faster than Firn: stop until a person decides (default), or record the gap in gaps_table and go on behind it, in one commit."`
 	OnRecreate string   `yaml:"on_topic_recreated" jsonschema_description:"When the topic was deleted and created again: hold, that is stop until a person decides. There is no other way in one table: its offsets mean other records."`
-	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp)."`
+	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp). A change takes effect with the next commit; files that are there stay."`
+	SortBy     []string `yaml:"sort_by" jsonschema_description:"Order of the rows inside files, such as key.user_id or metadata.event_timestamp desc nulls last."`
+	// Layout is how files are written.
+	Layout layout.Config `yaml:"layout" jsonschema_description:"Sizes, statistics and Bloom filters of the files (docs/layout.md)."`
 
 	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
 	MaxMemory      units.Bytes    `yaml:"max_memory"`
@@ -144,7 +149,7 @@ type Pipeline struct {
 	Standby        units.Duration `yaml:"standby"`
 	Lateness       units.Duration `yaml:"allowed_lateness" jsonschema_description:"How far the watermark stays behind the newest event; default 1m."`
 	TailGrace      units.Duration `yaml:"tail_grace" jsonschema_description:"How long committed rows stay in memory for queries under way; default 5s."`
-	Codec          string         `yaml:"codec" jsonschema:"enum=zstd,enum=snappy,enum=lz4,enum=none"`
+	Codec          string         `yaml:"codec" jsonschema:"enum=zstd,enum=snappy,enum=lz4,enum=none" jsonschema_description:"Compression of the files; default: what the table says, zstd for a new one."`
 
 	contract []byte // of the embedded demo, instead of a file
 }
@@ -159,7 +164,6 @@ func (p Pipeline) WithDefaults() Pipeline {
 	setDefault(&p.Standby, d.Standby)
 	setDefault(&p.Lateness, defaultLateness)
 	setDefault(&p.TailGrace, defaultTailGrace)
-	setDefault(&p.Codec, datafile.DefaultWriteOptions().Codec)
 	if p.DeadLetter == "" && p.Table != "" {
 		p.DeadLetter = p.Table + "_dead"
 	}
@@ -347,11 +351,22 @@ func ValidateConfig(path string) (int, error) {
 		if f.close(); f.contract == nil { // what the registry has is seen when the pipeline runs
 			continue
 		}
-		if err := commit.CheckPartitionBy(f.contract.IcebergSchema(), p.Partition); err != nil {
+		if err := p.checkLayout(f.contract.IcebergSchema()); err != nil {
 			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
 		}
 	}
 	return len(c.Pipelines), nil
+}
+
+// checkLayout holds what the configuration says of columns against the contract.
+func (p Pipeline) checkLayout(sc *iceberg.Schema) error {
+	if err := commit.CheckPartitionBy(sc, p.Partition); err != nil {
+		return err
+	}
+	if err := commit.CheckSortBy(sc, p.SortBy); err != nil {
+		return err
+	}
+	return p.Layout.Check(sc)
 }
 
 // ConfigSchema is the JSON Schema of the file, with the defaults.

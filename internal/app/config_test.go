@@ -33,7 +33,7 @@ func TestTheExampleIsValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := cfg.Pipelines[0]
-	if p.DeadLetter != "analytics.user_events_dead" || p.Codec != "zstd" || cfg.Ingest.Listen != defaultTail || cfg.Query.Tails[0] != defaultTail {
+	if p.DeadLetter != "analytics.user_events_dead" || p.TailGrace != defaultTailGrace || cfg.Ingest.Listen != defaultTail || cfg.Query.Tails[0] != defaultTail {
 		t.Errorf("defaults are not filled in: %+v", p)
 	}
 	if s3 := cfg.Catalog.S3; s3.Endpoint != "http://127.0.0.1:9000" || !s3.PathStyle || !s3.AccessKey.IsZero() {

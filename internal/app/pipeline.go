@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +21,6 @@ import (
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/engine/tail"
-	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/offset"
 )
@@ -136,7 +136,9 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 		return nil, nil, err
 	}
 	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
-	t, err := commit.EnsureTable(ctx, cat, rows, contract.IcebergSchema(), r.cfg.Partition, props)
+	own := r.cfg.Layout.Properties(r.cfg.Codec)
+	maps.Copy(own, props)
+	t, err := commit.EnsureTable(ctx, cat, rows, contract.IcebergSchema(), r.cfg.Partition, own)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,9 +153,8 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
-	write := datafile.DefaultWriteOptions()
-	write.Codec = r.cfg.Codec
-	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(), Write: write,
+	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(),
+		PartitionBy: append([]string{}, r.cfg.Partition...), SortBy: append([]string{}, r.cfg.SortBy...),
 		StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)},
 		cat, wh, r.deadRows, r.log, r.cm)
 	if err != nil {

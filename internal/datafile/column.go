@@ -50,6 +50,8 @@ type columnWriter struct {
 	uncompressed        int64
 	dictPages, rawPages int32
 	bounds              bounds
+	bloom               bloom
+	fpp                 float64 // of the Bloom filter; 0: none
 }
 
 func (c *columnWriter) reset(l *leaf, compress compressor) {
@@ -58,6 +60,7 @@ func (c *columnWriter) reset(l *leaf, compress compressor) {
 	c.clearPage()
 	c.pages, c.values, c.nulls, c.uncompressed, c.dictPages, c.rawPages = c.pages[:0], 0, 0, 0, 0, 0
 	c.bounds.reset(l)
+	c.bloom.reset(c.fpp)
 }
 
 func (c *columnWriter) clearPage() {
@@ -167,6 +170,7 @@ func (c *columnWriter) poor() bool {
 // abandon takes the chunk's dictionary back: the page goes on with the values themselves.
 func (c *columnWriter) abandon() {
 	c.bounds.addEntries(&c.dict)
+	c.bloom.addEntries(&c.dict)
 	for _, i := range c.indices {
 		c.plain = c.dict.appendPlain(c.plain, int(i))
 	}
@@ -176,6 +180,7 @@ func (c *columnWriter) abandon() {
 
 func (c *columnWriter) encodePlain(s *stretch, v *values, from int) {
 	c.bounds.add(s, v, from)
+	c.bloom.add(c.leaf, s, v, from)
 	switch c.leaf.kind {
 	case kindBool:
 		for i := from; i < s.n; i++ {
@@ -272,6 +277,7 @@ func (c *columnWriter) finish(w *countingWriter, meta *metadata.ColumnChunkMetaD
 	start := w.n
 	if c.dictPages > 0 {
 		c.bounds.addEntries(&c.dict)
+		c.bloom.addEntries(&c.dict)
 		raw := c.scratch.encoded[:0]
 		for i := range c.dict.len() {
 			raw = c.dict.appendPlain(raw, i)
@@ -307,9 +313,22 @@ func (c *columnWriter) finish(w *countingWriter, meta *metadata.ColumnChunkMetaD
 	return meta.Finish(info, c.dictPages > 0, c.dictPages > 0 && c.rawPages > 0, enc)
 }
 
+// stored is about how many bytes the chunk will take: the pages that are done, and of what they were made from the same
+// share for the one that is being filled.
+func (c *columnWriter) stored() int64 {
+	open := len(c.plain) + len(c.defs)/8 + len(c.indices)*bits.Len(uint(c.dict.len()))/8 + c.dict.bytes()
+	if done := c.uncompressed; done > 0 {
+		return int64(len(c.pages)) + int64(open)*int64(len(c.pages))/done
+	}
+	if c.compress != nil {
+		open /= 2
+	}
+	return int64(open)
+}
+
 // held is the memory that the writer keeps.
 func (c *columnWriter) held() int {
 	s := &c.scratch
 	return cap(c.pages) + cap(c.plain) + 4*cap(c.indices) + cap(c.defs) + cap(c.reps) + cap(c.dict.data) + 8*cap(c.dict.nums) + 8*cap(c.dict.hashes) + 4*cap(c.dict.table) +
-		cap(s.encoded) + cap(s.packed) + cap(s.fixed) + 8*cap(s.v64) + 4*cap(s.v32) + 4*cap(s.positions) + 8*cap(s.slots[0]) + 8*cap(s.slots[1])
+		8*cap(c.bloom.hashes) + cap(s.encoded) + cap(s.packed) + cap(s.fixed) + 8*cap(s.v64) + 4*cap(s.v32) + 4*cap(s.positions) + 8*cap(s.slots[0]) + 8*cap(s.slots[1])
 }

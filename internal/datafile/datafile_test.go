@@ -169,11 +169,11 @@ func TestBoundsOfEdges(t *testing.T) {
 		{strings.Repeat("é", 20), strings.Repeat("é", 15) + "ê"},
 		{strings.Repeat("a", 15) + "\uD7FF" + "z", strings.Repeat("a", 15) + "\uE000"},
 	} {
-		if got := string(raiseString([]byte(c.in))); got != c.want || got < c.in {
+		if got := string(raiseString([]byte(c.in), 16)); got != c.want || got < c.in {
 			t.Errorf("%q is raised to %q, want %q", c.in, got, c.want)
 		}
 	}
-	if raiseString([]byte(strings.Repeat("\U0010FFFF", 17))) != nil || raiseBytes(bytes.Repeat([]byte{0xff}, 17)) != nil {
+	if raiseString([]byte(strings.Repeat("\U0010FFFF", 17)), 16) != nil || raiseBytes(bytes.Repeat([]byte{0xff}, 17), 16) != nil {
 		t.Error("a value without a greater neighbour has no upper bound")
 	}
 	if math.Signbit(math.Float64frombits(le64(signedZero(make([]byte, 8), true)))) != true {

@@ -94,6 +94,9 @@ func leavesOf(as *arrow.Schema, ps *schema.Schema) ([]*leaf, error) {
 	return out, nil
 }
 
+// fieldID is the Iceberg id of the column of values.
+func (l *leaf) fieldID() int { return int(l.col.SchemaNode().FieldID()) }
+
 // storage says how values of the leaf's Arrow type are stored.
 func (l *leaf) storage() error {
 	t := l.typ

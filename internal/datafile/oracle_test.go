@@ -214,7 +214,7 @@ func checkStats(t *rapid.T, sc *iceberg.Schema, st Stats, pqarrowFile []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := statsOf(f.meta, sc, st.NaNCounts)
+	want, err := statsOf(f.meta, sc, st.NaNCounts, new(WriteOptions).metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,10 @@ type Stats struct {
 	ColumnSizes, ValueCounts, NullCounts, NaNCounts map[int]int64
 	Lower, Upper                                    map[int][]byte // single-value binary serialization
 	SplitOffsets                                    []int64
+	SortOrderID                                     int // of the table's order that the rows are in; 0: none
 }
 
-// boundLength is how many characters of a string, or bytes of a binary, a bound keeps (Iceberg's truncate(16)).
-const boundLength = 16
-
-func statsOf(meta *metadata.FileMetaData, sc *iceberg.Schema, nans map[int]int64) (Stats, error) {
+func statsOf(meta *metadata.FileMetaData, sc *iceberg.Schema, nans map[int]int64, mode func(id int) MetricsMode) (Stats, error) {
 	st := Stats{Rows: meta.NumRows, ColumnSizes: map[int]int64{}, ValueCounts: map[int]int64{}, NullCounts: map[int]int64{},
 		NaNCounts: nans, Lower: map[int][]byte{}, Upper: map[int][]byte{}}
 	bounds := map[int]*bound{}
@@ -42,10 +40,15 @@ func statsOf(meta *metadata.FileMetaData, sc *iceberg.Schema, nans map[int]int64
 			col := meta.Schema.Column(c)
 			id := int(col.SchemaNode().FieldID())
 			st.ColumnSizes[id] += chunk.TotalCompressedSize()
+			m := mode(id)
+			if m == MetricsNone {
+				delete(st.NaNCounts, id)
+				continue
+			}
 			st.ValueCounts[id] += chunk.NumValues()
 			b := bounds[id]
 			if b == nil {
-				b = newBound(sc, id, col)
+				b = newBound(sc, id, col, m)
 				bounds[id] = b
 			}
 			stats, err := chunk.Statistics()
@@ -80,16 +83,17 @@ func chunkStart(c *metadata.ColumnChunkMetaData) int64 {
 // bound gathers the least and greatest value of one column over the row groups, as Parquet encodes them.
 type bound struct {
 	typ      iceberg.Type
+	mode     MetricsMode
 	compare  func(a, b []byte) int
 	min, max []byte
 	lost     bool // some chunk with values told no minimum: nothing can be said of the file
 }
 
-func newBound(sc *iceberg.Schema, id int, col *schema.Column) *bound {
-	b := &bound{lost: true}
+func newBound(sc *iceberg.Schema, id int, col *schema.Column, mode MetricsMode) *bound {
+	b := &bound{lost: true, mode: mode}
 	f, ok := sc.FindFieldByID(id)
 	// Columns inside lists and maps have no bounds, as in Iceberg's own writers.
-	if !ok || col.MaxRepetitionLevel() > 0 {
+	if !ok || mode == MetricsCounts || col.MaxRepetitionLevel() > 0 {
 		return b
 	}
 	b.typ, b.lost = f.Type, false
@@ -124,9 +128,9 @@ func (b *bound) serialize() (lower, upper []byte, ok bool) {
 	}
 	switch t := b.typ.(type) {
 	case iceberg.StringType:
-		return cutString(b.min), raiseString(b.max), true
+		return cutString(b.min, b.length()), raiseString(b.max, b.length()), true
 	case iceberg.BinaryType, iceberg.FixedType:
-		return b.min[:min(len(b.min), boundLength)], raiseBytes(b.max), true
+		return b.min[:min(len(b.min), b.length())], raiseBytes(b.max, b.length()), true
 	case iceberg.DecimalType:
 		return decimalBytes(b.min), decimalBytes(b.max), true
 	case iceberg.Float32Type, iceberg.Float64Type:
@@ -135,6 +139,14 @@ func (b *bound) serialize() (lower, upper []byte, ok bool) {
 		_ = t
 		return b.min, b.max, true
 	}
+}
+
+// length is how many characters of a string, or bytes of a binary, a bound keeps.
+func (b *bound) length() int {
+	if b.mode == MetricsFull {
+		return math.MaxInt
+	}
+	return int(b.mode)
 }
 
 // comparison orders plain-encoded Parquet values of a type; nil for types without bounds.
@@ -222,9 +234,9 @@ func signedZero(b []byte, negative bool) []byte {
 }
 
 // cutString keeps the first characters of a lower bound.
-func cutString(b []byte) []byte {
+func cutString(b []byte, length int) []byte {
 	at := 0
-	for range boundLength {
+	for range length {
 		if at >= len(b) {
 			return b
 		}
@@ -235,8 +247,8 @@ func cutString(b []byte) []byte {
 }
 
 // raiseString cuts an upper bound and raises its last character that can be raised, so that it stays above the values.
-func raiseString(b []byte) []byte {
-	cut := cutString(b)
+func raiseString(b []byte, length int) []byte {
+	cut := cutString(b, length)
 	if len(cut) == len(b) {
 		return b
 	}
@@ -253,11 +265,11 @@ func raiseString(b []byte) []byte {
 	return nil
 }
 
-func raiseBytes(b []byte) []byte {
-	if len(b) <= boundLength {
+func raiseBytes(b []byte, length int) []byte {
+	if len(b) <= length {
 		return b
 	}
-	for i := boundLength - 1; i >= 0; i-- {
+	for i := length - 1; i >= 0; i-- {
 		if b[i] != 0xff {
 			out := append([]byte(nil), b[:i+1]...)
 			out[i]++

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -17,26 +16,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Codecs are the compressions by name.
-var Codecs = map[string]compress.Compression{
-	"zstd": compress.Codecs.Zstd, "snappy": compress.Codecs.Snappy, "lz4": compress.Codecs.Lz4Raw, "none": compress.Codecs.Uncompressed,
-}
-
-// WriteOptions tune one file.
-type WriteOptions struct {
-	Codec        string // zstd, snappy, lz4 or none
-	RowGroupRows int64  // rows per row group
-	// Mem is for Arrow memory that outlives a call. The writer has none at present: its buffers are Go's, and pooled.
-	Mem memory.Allocator
-}
-
-// DefaultWriteOptions compresses with zstd at its fastest level.
-func DefaultWriteOptions() WriteOptions {
-	return WriteOptions{Codec: "zstd", RowGroupRows: 1 << 20, Mem: memory.DefaultAllocator}
-}
-
 // statsBytes bounds the min and max that Parquet keeps of a string; bounds for manifests are cut further.
 const statsBytes = 4096
+
+// sizedRows is after how many rows the size of a row group is looked at; a multiple of stretchRows, so that it does not
+// show in the pages.
+const sizedRows = 8 * stretchRows
 
 // Write writes rows, all in ArrowSchema(sc), as one Parquet file and returns what a manifest says of it.
 func Write(w io.Writer, sc *iceberg.Schema, rows []arrow.RecordBatch, o WriteOptions) (Stats, error) {
@@ -63,7 +48,8 @@ type Writer struct {
 	out     *countingWriter
 	footer  *metadata.FileMetaDataBuilder
 	columns []*columnWriter
-	most    int64 // rows of a row group
+	blooms  metadata.FileBloomFilterBuilder
+	opt     WriteOptions
 	group   int64 // rows in the row group at hand
 	groups  int
 	rows    int64
@@ -96,12 +82,19 @@ func NewWriter(w io.Writer, sc *iceberg.Schema, o WriteOptions) (*Writer, error)
 		return nil, fmt.Errorf("write parquet: %w", err)
 	}
 	fw := &Writer{sc: sc, as: as, out: &countingWriter{w: w}, footer: metadata.NewFileMetadataBuilder(ps, props, nil),
-		most: o.RowGroupRows, nans: map[int]int64{}}
-	if fw.most <= 0 {
-		fw.most = DefaultWriteOptions().RowGroupRows
+		blooms: metadata.FileBloomFilterBuilder{Schema: ps}, opt: o, nans: map[int]int64{}}
+	if fw.opt.RowGroupRows <= 0 {
+		fw.opt.RowGroupRows = defaultRowGroupRows
+	}
+	if fw.opt.BloomBytes <= 0 {
+		fw.opt.BloomBytes = defaultBloomBytes
 	}
 	for _, l := range leaves {
 		c := columnWriters.Get().(*columnWriter)
+		c.fpp = 0
+		if l.canBloom() {
+			c.fpp = o.Columns[l.fieldID()].Bloom
+		}
 		c.reset(l, press)
 		fw.columns = append(fw.columns, c)
 	}
@@ -156,14 +149,15 @@ func (w *Writer) Write(r arrow.RecordBatch) (err error) {
 		return fmt.Errorf("write parquet: %w", err)
 	}
 	for from := int64(0); from < r.NumRows(); {
-		n := min(r.NumRows()-from, w.most-w.group)
+		n := min(r.NumRows()-from, w.opt.RowGroupRows-w.group, sizedRows)
 		for _, c := range w.columns {
 			if err := c.add(r.Column(c.leaf.top), int(from), int(from+n)); err != nil {
 				return fmt.Errorf("write parquet: %w", err)
 			}
 		}
 		from += n
-		if w.group += n; w.group == w.most {
+		w.group += n
+		if w.group == w.opt.RowGroupRows || (w.opt.RowGroupBytes > 0 && w.stored() >= w.opt.RowGroupBytes) {
 			if err := w.endGroup(); err != nil {
 				return fmt.Errorf("write parquet: %w", err)
 			}
@@ -192,12 +186,17 @@ func (w *Writer) endGroup() error {
 		return nil
 	}
 	g := w.footer.AppendRowGroup()
+	filters := map[string]metadata.BloomFilterBuilder{}
 	for _, c := range w.columns {
 		if err := c.finish(w.out, g.NextColumnChunk()); err != nil {
 			return err
 		}
+		if f := c.bloom.filter(w.opt.BloomBytes); f != nil {
+			filters[c.leaf.col.Path()] = f
+		}
 		c.reset(c.leaf, c.compress)
 	}
+	w.blooms.AppendRowGroup(g, filters)
 	g.SetNumRows(int(w.group))
 	w.group = 0
 	w.groups++
@@ -206,6 +205,17 @@ func (w *Writer) endGroup() error {
 
 // Rows is how many rows were written.
 func (w *Writer) Rows() int64 { return w.rows }
+
+// Size is about how large the file is so far, what is not written out yet included.
+func (w *Writer) Size() int64 { return w.out.n + w.stored() }
+
+// stored is about how many bytes the row group at hand will take.
+func (w *Writer) stored() (n int64) {
+	for _, c := range w.columns {
+		n += c.stored()
+	}
+	return n
+}
 
 // Close writes the footer.
 func (w *Writer) Close() (Stats, error) {
@@ -216,6 +226,9 @@ func (w *Writer) Close() (Stats, error) {
 	defer w.recycle()
 	if err := w.endGroup(); err != nil {
 		return Stats{}, fmt.Errorf("write parquet: %w", err)
+	}
+	if err := w.blooms.WriteTo(w.out); err != nil {
+		return Stats{}, fmt.Errorf("write parquet: bloom filters: %w", err)
 	}
 	meta, err := w.footer.Finish()
 	if err != nil {
@@ -231,7 +244,7 @@ func (w *Writer) Close() (Stats, error) {
 	if _, err := w.out.Write(append(binary.LittleEndian.AppendUint32(nil, uint32(n)), parquetMagic...)); err != nil {
 		return Stats{}, fmt.Errorf("write parquet: %w", err)
 	}
-	st, err := statsOf(meta, w.sc, w.nans)
+	st, err := statsOf(meta, w.sc, w.nans, w.opt.metrics)
 	st.Bytes = w.out.n
 	return st, err
 }
@@ -249,6 +262,9 @@ type countingWriter struct {
 	w io.Writer
 	n int64
 }
+
+// Tell is the position in the file.
+func (c *countingWriter) Tell() int64 { return c.n }
 
 func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)

@@ -57,7 +57,7 @@ func DataFile(spec iceberg.PartitionSpec, location string, st datafile.Stats, pa
 		return nil, fmt.Errorf("data file %s: %w", location, err)
 	}
 	return b.ColumnSizes(st.ColumnSizes).ValueCounts(st.ValueCounts).NullValueCounts(st.NullCounts).NaNValueCounts(st.NaNCounts).
-		LowerBoundValues(st.Lower).UpperBoundValues(st.Upper).SplitOffsets(st.SplitOffsets).SortOrderID(0).Build(), nil
+		LowerBoundValues(st.Lower).UpperBoundValues(st.Upper).SplitOffsets(st.SplitOffsets).SortOrderID(st.SortOrderID).Build(), nil
 }
 
 // Entry is one line of a manifest to be written.
