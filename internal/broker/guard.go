@@ -2,10 +2,14 @@ package broker
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
+
+// readCommitted is the isolation level of a fetch that leaves out aborted records.
+const readCommitted = 1
 
 // control is kfake's form of a function that may answer a request in its place.
 type control = func(kmsg.Request) (resp kmsg.Response, err error, handled bool)
@@ -27,6 +31,7 @@ func (b *Broker) guards() {
 	b.guard(kmsg.CreateTopics, b.guardCreateTopics)
 	b.guard(kmsg.CreatePartitions, b.guardCreatePartitions)
 	b.guard(kmsg.DeleteRecords, b.guardDeleteRecords)
+	b.guard(kmsg.Fetch, guardFetch)
 }
 
 // refuseProduce makes kfake ask refuse from now on, until the disk has room. At other times nothing stands in the way of
@@ -140,5 +145,27 @@ func (b *Broker) guardDeleteRecords(kreq kmsg.Request) (kmsg.Response, error, bo
 			}
 		}
 	}
+	return nil, nil, false
+}
+
+// guardFetch keeps kfake from ending a read_committed answer by its size as a whole: the partition where it does so comes
+// without its aborted transactions, whose records the client then takes for committed ones. The bound is shared out to the
+// partitions instead. Where an answer ends within a partition its transactions are named.
+func guardFetch(kreq kmsg.Request) (kmsg.Response, error, bool) {
+	req, ok := kreq.(*kmsg.FetchRequest)
+	if !ok || req.IsolationLevel != readCommitted {
+		return nil, nil, false
+	}
+	n := int32(0)
+	for i := range req.Topics {
+		n += int32(len(req.Topics[i].Partitions))
+	}
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			p := &req.Topics[i].Partitions[j]
+			p.PartitionMaxBytes = min(p.PartitionMaxBytes, max(req.MaxBytes/n, 1))
+		}
+	}
+	req.MaxBytes = math.MaxInt32
 	return nil, nil, false
 }
