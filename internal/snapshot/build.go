@@ -88,7 +88,7 @@ func WriteManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metad
 	location := MetadataLocation(meta, fmt.Sprintf("%s-m0.avro", uuid.NewString()))
 	defer func() { err = damaged(location, recover(), err) }()
 	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, spec, meta.CurrentSchema(), snapshotID)
+	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, avroSpec(spec), meta.CurrentSchema(), snapshotID)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
