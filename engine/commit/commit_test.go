@@ -133,9 +133,12 @@ func TestOffsetsAlone(t *testing.T) {
 		t.Errorf("nothing waits: %+v", got)
 	}
 	// What waits is forgotten with the position.
+	if got = skip(rng(1, 3, 4)); got.SnapshotID == 0 {
+		t.Errorf("after the interval: %+v", got)
+	}
 	skip(rng(0, 10, 12))
 	l.recover(c)
-	if got = l.commit(c, rng(0, 10, 13)); !got.Offsets.Equal(offset.Vector{0: 13, 1: 3}) {
+	if got = l.commit(c, rng(0, 10, 13)); !got.Offsets.Equal(offset.Vector{0: 13, 1: 4}) {
 		t.Errorf("after recovery: %+v", got)
 	}
 	l.wantRows(l.rows, offset.Vector{0: 13}, func(_ int32, o int64) bool { return o < 4 || o >= 6 && o < 9 || o >= 10 })
