@@ -111,6 +111,9 @@ var permissions = map[string]func(*handler, *request) error{
 	"history":        onTable(auth.Read),
 	"prune_history":  onTable(auth.Manage),
 
+	"load_credentials": onTable(auth.Read),
+	"sign_request":     onTable(auth.Read), // and write for what writes, which the request says
+
 	"list_views":    onNamespace(auth.None),
 	"create_view":   createsNamed("view", func(b wire.CreateView) string { return b.Name }),
 	"register_view": createsNamed("view", func(b wire.RegisterTable) string { return b.Name }),

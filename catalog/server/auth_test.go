@@ -43,6 +43,11 @@ var testRoles = []auth.Role{
 
 func guarded(t *testing.T, log *slog.Logger, reg prometheus.Registerer, change func(*server.Config)) *fixture {
 	t.Helper()
+	return guardedOn(t, objstore.NewMemory(), log, reg, change)
+}
+
+func guardedOn(t *testing.T, store objstore.Store, log *slog.Logger, reg prometheus.Registerer, change func(*server.Config)) *fixture {
+	t.Helper()
 	cfg := server.Config{Store: "sqlite::memory:", Token: units.NewSecret(canaryAdmin), Auth: auth.Config{Roles: testRoles, SigningKey: units.NewSecret(canaryKey),
 		Clients: []auth.Client{{ID: "spark", Secret: units.NewSecret(canaryOf("client")), Roles: []string{"read"}}}}}
 	cfg.Auth.Tokens = append(cfg.Auth.Tokens, auth.Token{Name: "nobody", Token: units.NewSecret(canaryOf("nobody"))})
@@ -52,7 +57,7 @@ func guarded(t *testing.T, log *slog.Logger, reg prometheus.Registerer, change f
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := server.New(t.Context(), cfg, &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"}, log, reg)
+	s, err := server.New(t.Context(), cfg, &objstore.Warehouse{Store: store, URI: "s3://lake/warehouse"}, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

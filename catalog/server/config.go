@@ -67,6 +67,12 @@ type S3Properties struct {
 	VendStaticCredentials bool         `yaml:"vend_static_credentials"`
 	AccessKey             units.Secret `yaml:"access_key"`
 	SecretKey             units.Secret `yaml:"secret_key"`
+	// STS gives clients that ask for them temporary keys to one table's files.
+	STS           bool           `yaml:"sts" jsonschema_description:"Gives clients temporary keys (AssumeRole) to the files of the table that they load, and of no other."`
+	STSEndpoint   string         `yaml:"sts_endpoint" jsonschema_description:"Where keys are asked for; default the storage's endpoint (MinIO), or AWS's of the region."`
+	STSRoleARN    string         `yaml:"sts_role_arn" jsonschema_description:"The role that is assumed; AWS needs one."`
+	KeyLifetime   units.Duration `yaml:"key_lifetime" jsonschema_description:"How long such keys are valid, 15m to 12h; default 1h."`
+	RemoteSigning bool           `yaml:"remote_signing" jsonschema_description:"Signs the requests that clients send to the storage, one by one; needs no STS."`
 }
 
 // WithDefaults fills unset fields.
@@ -103,6 +109,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.RequestBurst == 0 {
 		c.RequestBurst = int(min(max(1, 2*c.RequestsPerSecond), 1<<20))
+	}
+	if c.S3.KeyLifetime == 0 {
+		c.S3.KeyLifetime = units.Duration(time.Hour)
 	}
 	c.Auth = c.Auth.WithDefaults()
 	return c
@@ -153,7 +162,7 @@ func (c Config) Validate() error {
 	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):
 		return fmt.Errorf("s3.vend_static_credentials: access_key and secret_key must be set with it")
 	}
-	return nil
+	return c.S3.validateDelegation()
 }
 
 // clientProperties are the s3.* properties of the warehouse.

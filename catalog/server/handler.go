@@ -89,6 +89,8 @@ var endpoints = []endpoint{
 	{"drop_view", "DELETE", "/v1/namespaces/{ns}/views/{v}", true, (*handler).dropView},
 	{"rename_view", "POST", "/v1/views/rename", true, (*handler).renameView},
 	{"commit_transaction", "POST", "/v1/transactions/commit", true, (*handler).commitTransaction},
+	{"load_credentials", "GET", "/v1/namespaces/{ns}/tables/{t}/credentials", false, (*handler).loadCredentials},
+	{"sign_request", "POST", "/v1/namespaces/{ns}/tables/{t}/sign", false, (*handler).sign},
 	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).history},
 	{"prune_history", "DELETE", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).pruneHistory},
 }
@@ -99,7 +101,7 @@ func NewHandler(s *Service) http.Handler {
 		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst)}
 	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}")
 	for _, e := range endpoints {
-		if e.listed {
+		if e.listed || e.name == "load_credentials" && s.cfg.S3.STS || e.name == "sign_request" && s.cfg.S3.RemoteSigning {
 			h.listed = append(h.listed, e.method+" "+path.Replace(e.path))
 		}
 	}

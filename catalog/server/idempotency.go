@@ -32,7 +32,7 @@ const (
 
 // changesState tells whether an endpoint heeds an idempotency key.
 func (e endpoint) changesState() bool {
-	return e.method != http.MethodGet && e.method != http.MethodHead && e.name != "report_metrics" && e.name != "oauth_token"
+	return e.method != http.MethodGet && e.method != http.MethodHead && e.name != "report_metrics" && e.name != "oauth_token" && e.name != "sign_request"
 }
 
 // once serves a request that carries an idempotency key: the first time it runs, and leaves a receipt in the

@@ -17,6 +17,7 @@ type metrics struct {
 	materializeFails prometheus.Counter
 	audited          *prometheus.CounterVec
 	auditLost        prometheus.Counter
+	lent             *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
@@ -44,13 +45,15 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 		auditLost: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_audit_lost_total",
 			Help: "Audit entries that the sink did not keep; the log has them."}),
 	}
+	m.lent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_storage_grants_total",
+		Help: "Access to a table's files: temporary keys (keys) and signed requests (signature), by outcome: given, refused, failed."}, []string{"kind", "outcome"})
 	if reg == nil {
 		return m, nil
 	}
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
 		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, db} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, db} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

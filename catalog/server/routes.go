@@ -179,7 +179,7 @@ func (h *handler) createTable(r *request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		return h.loaded(r, m, nil)
+		return h.staged(r, m, req.Location == "")
 	}
 	l, err := h.s.create(r.Context(), r.id(), req)
 	if err != nil {
@@ -232,14 +232,23 @@ func (h *handler) table(r *request, l *lean, config bool) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	lent := false
+	if config {
+		if lent, err = h.lend(r, l.head.ID, l.meta.Location(), &out); err != nil {
+			return reply{}, err
+		}
+	}
 	out.MetadataLocation, out.Metadata = &d.location, d.full
 	refs := r.URL.Query().Get("snapshots") == "refs"
 	if refs {
 		out.Metadata = d.refs
 	}
+	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(d.version, 10))
+	if lent { // no tag: a client that was told to keep its answer would keep keys that have ended
+		return ok(out), nil
+	}
 	tag := h.etag(r, d, refs)
 	r.out.Header().Set("ETag", tag)
-	r.out.Header().Set(wire.VersionHeader, strconv.FormatInt(d.version, 10))
 	if notModified(r.Request, tag) {
 		return reply{http.StatusNotModified, nil}, nil
 	}

@@ -40,6 +40,7 @@ type Service struct {
 	flights flights
 	who     *auth.Authenticator // nil: everybody may do all
 	audit   *auditTrail
+	lends   *lender // nil: clients get no access to the storage of the catalog
 	inv     inventories
 
 	stop     context.CancelFunc
@@ -75,6 +76,9 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 		flights: flights{running: map[int64]*flight{}}}
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
+	}
+	if s.lends, err = newLender(cfg.S3, warehouse.Store, m, logger); err != nil {
+		return nil, err
 	}
 	s.audit = newAuditTrail(logger, m, nil)
 	if cfg.Auth.Enabled() || !cfg.Token.IsZero() {

@@ -204,7 +204,8 @@ func (c *contract) check(r *http.Request, reqBody []byte, w *httptest.ResponseRe
 	case r.Method == http.MethodHead && len(answer) > 0:
 		return fmt.Errorf("a HEAD was answered with a body: %s", answer)
 	case r.Method == http.MethodHead:
-	case dig(responses, code) == nil && slices.Contains(undocumented, w.Code):
+	// The document forgets that the table of a request to sign may not be there.
+	case dig(responses, code) == nil && (slices.Contains(undocumented, w.Code) || w.Code == http.StatusNotFound && strings.HasSuffix(template, "/sign")):
 		if err := c.body(map[string]any{"$ref": "#/components/responses/BadRequestErrorResponse"}, "", answer); err != nil {
 			return fmt.Errorf("answer %d: %w", w.Code, err)
 		}
@@ -260,8 +261,8 @@ var notServed = map[string]string{
 	"GET /v1/namespaces/{namespace}/tables/{table}/plan/{plan-id}":    "clients plan for themselves",
 	"DELETE /v1/namespaces/{namespace}/tables/{table}/plan/{plan-id}": "clients plan for themselves",
 	"POST /v1/namespaces/{namespace}/tables/{table}/tasks":            "clients plan for themselves",
-	"GET /v1/namespaces/{namespace}/tables/{table}/credentials":       "keys come with the table, when they are handed out at all",
-	"POST /v1/namespaces/{namespace}/tables/{table}/sign":             "keys come with the table, when they are handed out at all",
+	"GET /v1/namespaces/{namespace}/tables/{table}/credentials":       "served and listed where s3.sts is on, which is on S3 alone; TestLending asks",
+	"POST /v1/namespaces/{namespace}/tables/{table}/sign":             "served and listed where s3.remote_signing is on; TestSigning asks",
 }
 
 // TestEveryPathIsServed: /v1/config lists exactly the document's operations, less those above, and Firn's own.

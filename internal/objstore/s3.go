@@ -34,10 +34,13 @@ type S3Config struct {
 // S3 is a Store on MinIO or any S3 with conditional PUT. Requests are not retried inside: the caller knows
 // whether a second try is safe.
 type S3 struct {
-	client   *minio.Client
-	bucket   string
-	prefix   string // "" or with a trailing slash
-	endpoint string
+	client    *minio.Client
+	transport *http.Transport
+	keys      Options
+	bucket    string
+	prefix    string // "" or with a trailing slash
+	endpoint  string
+	region    string
 }
 
 // NewS3 prepares a client; nothing is sent.
@@ -58,11 +61,12 @@ func NewS3(cfg S3Config) (*S3, error) {
 	if cfg.AccessKey.IsZero() {
 		creds = credentials.NewStatic("", "", "", credentials.SignatureAnonymous)
 	}
-	client, err := minio.New(u.Host, &minio.Options{Creds: creds, Secure: u.Scheme == "https", Region: region, MaxRetries: 1, Transport: &http.Transport{
+	transport := &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: s3DialTimeout}).DialContext,
 		ResponseHeaderTimeout: s3HeaderTimeout, TLSHandshakeTimeout: s3DialTimeout,
 		MaxIdleConnsPerHost: s3MaxIdlePerHost, IdleConnTimeout: time.Minute, DisableCompression: true, ForceAttemptHTTP2: true,
-	}})
+	}
+	client, err := minio.New(u.Host, &minio.Options{Creds: creds, Secure: u.Scheme == "https", Region: region, MaxRetries: 1, Transport: transport})
 	if err != nil {
 		return nil, fmt.Errorf("storage endpoint %s: %w", endpoint, err)
 	}
@@ -70,7 +74,7 @@ func NewS3(cfg S3Config) (*S3, error) {
 	if prefix != "" {
 		prefix += "/"
 	}
-	return &S3{client: client, bucket: cfg.Bucket, prefix: prefix, endpoint: endpoint}, nil
+	return &S3{client: client, transport: transport, keys: cfg.Options, bucket: cfg.Bucket, prefix: prefix, endpoint: endpoint, region: region}, nil
 }
 
 // Check tells whether the bucket is there and the keys may use it.

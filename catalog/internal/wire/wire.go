@@ -168,6 +168,44 @@ type LoadTable struct {
 	MetadataLocation *string           `json:"metadata-location,omitempty"`
 	Metadata         json.RawMessage   `json:"metadata"`
 	Config           map[string]string `json:"config,omitempty"`
+	// Credentials are temporary keys to the table's files.
+	Credentials []StorageCredential `json:"storage-credentials,omitempty"`
+}
+
+// AccessHeader lists the ways in which a client can be given access to a table's files.
+const AccessHeader = "X-Iceberg-Access-Delegation"
+
+// The ways.
+const (
+	AccessVended = "vended-credentials"
+	AccessSigned = "remote-signing"
+)
+
+// StorageCredential is what a client needs for the files below a prefix.
+type StorageCredential struct {
+	Prefix string            `json:"prefix"`
+	Config map[string]string `json:"config"`
+}
+
+// Credentials is the answer to a request for fresh keys.
+type Credentials struct {
+	Credentials []StorageCredential `json:"storage-credentials"`
+}
+
+// SignRequest is a request to the storage that a client wants to send.
+type SignRequest struct {
+	Region   string              `json:"region"`
+	URI      string              `json:"uri"`
+	Method   string              `json:"method"`
+	Headers  map[string][]string `json:"headers"`
+	Body     string              `json:"body,omitempty"`
+	Provider string              `json:"provider,omitempty"`
+}
+
+// SignedRequest is what to send instead: these headers are added.
+type SignedRequest struct {
+	URI     string              `json:"uri"`
+	Headers map[string][]string `json:"headers"`
 }
 
 // EncodeSegment writes a name as one path segment: everything but letters, digits, '_' and '-' is escaped,
