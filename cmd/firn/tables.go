@@ -81,6 +81,11 @@ func newOffsets(g *globals) *cobra.Command {
 				}
 				if r.Stopped != "" {
 					row(w, "STOPPED", "", r.Stopped)
+				}
+				if v := r.Running; v != nil {
+					row(w, "running pipeline", string(v.State), v.Cause)
+				}
+				if r.Stopped != "" {
 					return
 				}
 				if len(r.Steps) > 0 {

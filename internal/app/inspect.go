@@ -175,6 +175,8 @@ type OffsetsReport struct {
 	// Steps are what each step of recovery saw, in their order, and Stopped why none answered. Of Explain alone.
 	Steps   []commit.Step `json:"steps,omitempty"`
 	Stopped string        `json:"stopped,omitempty"`
+	// Running is what the process that runs the pipeline says of it, or why none could be asked. Of Explain alone.
+	Running *Verdict `json:"running,omitempty"`
 }
 
 // PartitionState is one partition's position. Last row is -1 when no row came from it; the log's bounds are -1 when unknown.
@@ -196,7 +198,7 @@ func (c *Client) Offsets(ctx context.Context, name string) (*OffsetsReport, erro
 }
 
 // Explain is Offsets with what each step of recovery saw, and answers where recovery stops as well: then the report says
-// why and has no position.
+// why and has no position. What stops a pipeline on Kafka's side no table knows, so the running process is asked too.
 func (c *Client) Explain(ctx context.Context, name string) (*OffsetsReport, error) {
 	t, e, err := c.explain(ctx, name)
 	if err != nil {
@@ -207,7 +209,23 @@ func (c *Client) Explain(ctx context.Context, name string) (*OffsetsReport, erro
 	if e.Stop != nil {
 		r.Stopped = e.Stop.Error()
 	}
+	v := c.running(ctx, t.pipeline)
+	r.Running = &v
 	return r, nil
+}
+
+// running asks the process at the status address for a pipeline.
+func (c *Client) running(ctx context.Context, pipeline string) Verdict {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return Verdict{State: StateUnknown, Cause: err.Error()}
+	}
+	for _, p := range s.Pipelines {
+		if p.Name == pipeline {
+			return p.Verdict
+		}
+	}
+	return Verdict{State: StateUnknown, Cause: "the Firn at http://" + c.http + " does not run it", Next: "name the one that does with --http"}
 }
 
 func (c *Client) explain(ctx context.Context, name string) (*fed, commit.Explanation, error) {

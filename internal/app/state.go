@@ -18,9 +18,10 @@ const (
 	StateDegraded State = "degraded"    // rows wait and commits fail or are late
 	StateFenced   State = "fenced"      // another writer of this name is live
 	StateStopped  State = "stopped"     // only a person can decide
+	StateUnknown  State = "unknown"     // nobody could be asked; a client's word alone
 )
 
-// states lists all words, for what must name each (metrics).
+// states lists all words of a running pipeline, for what must name each (metrics).
 var states = []State{StateOK, StateCatching, StateWaiting, StateDegraded, StateFenced, StateStopped}
 
 const (

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -156,6 +157,7 @@ type way struct {
 	proxy    *faultproxy.Proxy // nil: firn's catalog directly
 	storage  *faultproxy.Proxy // nil: MinIO directly
 	interval time.Duration
+	onGap    string // empty: stop
 }
 
 // worker is a firn ingest, or compact, with its addresses.
@@ -202,7 +204,7 @@ func (r *rig) worker(role string, w way) *worker {
 		case w.storage != nil:
 			lines[i] = strings.ReplaceAll(l, "http://"+r.minio.addr(), "http://"+w.storage.Addr())
 		}
-		lines[i] = strings.ReplaceAll(lines[i], "commit_interval: 1s", fmt.Sprintf("commit_interval: %s, standby: %s", w.interval, rigStandby))
+		lines[i] = strings.ReplaceAll(lines[i], "commit_interval: 1s", fmt.Sprintf("commit_interval: %s, standby: %s, on_gap: %s", w.interval, rigStandby, cmp.Or(w.onGap, "stop")))
 	}
 	r.variants++
 	name := fmt.Sprint(role, r.variants)

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -117,6 +118,9 @@ func (r *rig) untilStopped(w *worker, reason string) {
 	if res := r.client("status", "--http", w.http); res.code != 5 || !strings.Contains(res.stdout+res.err, reason) {
 		t.Errorf("firn status: exit code %d\n%s%s", res.code, res.stdout, res.err)
 	}
+	if res := r.client("offsets", table, "--explain", "--http", w.http); !says(res.stdout) || !strings.Contains(res.stdout, "stopped") {
+		t.Errorf("firn offsets --explain: exit code %d\n%s%s", res.code, res.stdout, res.err)
+	}
 }
 
 // TestRetentionOvertakes: Kafka drops records that were not read, while ingest is down and while it stands still. Firn
@@ -157,6 +161,65 @@ func TestRetentionOvertakes(t *testing.T) {
 			r.distinct(n)
 			r.resolvesTo(w, n)
 		})
+	}
+}
+
+// TestRetentionGapIsRecorded: with on_gap: record ingest goes on behind what Kafka no longer holds, and each offset that
+// was written is a row, a dead letter or in the gaps table, once.
+func TestRetentionGapIsRecorded(t *testing.T) {
+	r := newRig(t, "retention-recorded")
+	w := r.ingest(way{interval: rigInterval, onGap: "record"})
+	r.write(2000)
+	w.start(t)
+	r.settled("before", w)
+	w.kill()
+	r.write(1000)
+	gone := r.prod.ends()
+	r.write(500)
+	gone[0], gone[1] = gone[0]-3, 1
+	r.prod.deleteRecords(gone)
+	w.start(t)
+	written := int64(0)
+	for _, end := range r.prod.ends() {
+		written += end
+	}
+	var report struct {
+		Verdict    string
+		Rows       int64
+		Distinct   int64
+		Partitions []struct {
+			DeadLetters int64 `json:"dead_letters"`
+			Gaps        int64
+		}
+		Problems []struct{ Kind string }
+	}
+	dead, missing := int64(0), int64(0)
+	until(t, "all is told apart", time.Minute, func() (bool, string) {
+		res := r.client("audit", table, "--kafka", "-o", "json")
+		if err := json.Unmarshal([]byte(res.stdout), &report); err != nil {
+			return false, err.Error() + res.err
+		}
+		dead, missing = 0, 0
+		for _, p := range report.Partitions {
+			dead, missing = dead+p.DeadLetters, missing+p.Gaps
+		}
+		return report.Rows+dead+missing == written, res.stdout
+	})
+	if report.Rows != report.Distinct || missing == 0 || report.Verdict == "clean" {
+		t.Errorf("of %d: %+v", written, report)
+	}
+	for _, p := range report.Problems {
+		if p.Kind != "retention_gap" {
+			t.Errorf("%+v", report)
+		}
+	}
+	w.untilState(t, 30*time.Second, "ok")
+	body, _, err := get(t.Context(), "http://"+w.http+"/metrics")
+	if want := fmt.Sprintf("firn_ingest_gap_offsets_total{pipeline=\"user-events\"} %d", missing); err != nil || !strings.Contains(body, want) {
+		t.Errorf("the metrics do not say %s, %v", want, err)
+	}
+	if res := r.client("status", "--http", w.http); !strings.Contains(res.stdout, "retention") {
+		t.Errorf("firn status does not name the gap:\n%s%s", res.stdout, res.err)
 	}
 }
 
