@@ -17,8 +17,8 @@ var ErrContract = errors.New("contract cannot be used")
 // defaultEventTime is the path that is taken as event time when the contract has a timestamp there.
 const defaultEventTime = "metadata.event_timestamp"
 
-// Contract is what one topic's events look like, read from a JSON Schema (a supported subset of draft 2020-12) or from an
-// Avro schema. Immutable.
+// Contract is what one topic's events look like, read from a JSON Schema (a supported subset of draft 2020-12), from an
+// Avro schema or from a Protobuf message. Immutable.
 type Contract struct {
 	// Name says where the contract came from, for messages.
 	Name string
@@ -95,7 +95,8 @@ type valueType struct {
 	closed    bool    // kindStruct with additionalProperties: false
 	elem      *valueType
 	checks    *checks
-	avro      *avroType // what the value is read as, without the null of a union; nil in other formats
+	avro      *avroType   // what the value is read as, without the null of a union; nil in other formats
+	proto     *protoValue // nil in other formats
 }
 
 type field struct {
@@ -225,7 +226,7 @@ func (c *Contract) checkEventTime(path string) error {
 			ErrContract, path, c.Name, defaultEventTime)
 	}
 	if t.kind != kindTimestamp && t.kind != kindEpoch {
-		return fmt.Errorf("%w: event time %q in %s is a %s: it must be a string with format date-time or an integer with format epoch-ms (in Avro a long with a timestamp logical type)",
+		return fmt.Errorf("%w: event time %q in %s is a %s: it must be a string with format date-time or an integer with format epoch-ms (in Avro a long with a timestamp logical type, in Protobuf a google.protobuf.Timestamp)",
 			ErrContract, path, c.Name, kindNames[t.kind])
 	}
 	return nil

@@ -67,7 +67,7 @@ func (c *Contract) checkRoot() error {
 		for _, l := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt} {
 			if strings.EqualFold(f.name, l) {
 				at := "/properties/" + escapePointer(f.name)
-				if c.root.avro != nil {
+				if c.root.avro != nil || c.root.proto != nil {
 					at = f.typ.pointer + " (" + f.name + ")"
 				}
 				return fmt.Errorf("%w: %s#%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, at)

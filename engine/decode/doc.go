@@ -11,6 +11,10 @@
 // or that does not resolve, makes dead letters of its events. What an event may make of its few bytes (items, defaults,
 // symbols) is bounded.
 //
+// NewProtobuf does it for Protobuf: fields are told by their numbers, as the encoding's specification says, and what comes
+// twice is put into a form where it comes once. The writer's schema says only which message an event is. A map with a key
+// twice is a dead letter, as it is in JSON and Avro.
+//
 // What is accepted as JSON: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
 //   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract
 //     does not name are ignored and counted, their names are not compared with each other;

@@ -28,6 +28,7 @@ type valuePlan struct {
 	name      string      // JSON type, for messages
 	depth     int         // nesting of the value itself when it is a list or a map
 	avro      *avroType   // of the reader's schema
+	proto     *protoValue
 }
 
 // objectPlan is a struct's fields in the contract's order.
@@ -208,7 +209,7 @@ func (o *objectPlan) column(path string) *column {
 
 func (pl *planner) value(t *valueType, it iceberg.Type, dt arrow.DataType, path string, depth int) (valuePlan, error) {
 	v := valuePlan{kind: t.kind, nullable: t.nullable, text: t.text, precision: t.precision, scale: t.scale, epochUnit: t.epochUnit,
-		checks: t.checks, name: t.jsonKind(), depth: depth, avro: t.avro}
+		checks: t.checks, name: t.jsonKind(), depth: depth, avro: t.avro, proto: t.proto}
 	if nests := t.kind >= kindStruct; nests && depth > pl.maxDepth {
 		return v, pl.errorf(path, "the contract nests deeper than max_depth = %d", pl.maxDepth)
 	}

@@ -21,18 +21,20 @@ const (
 	ReasonDuplicateKey  = "duplicate_key"
 	ReasonUnknownField  = "unknown_field" // only where the contract says additionalProperties: false
 	// Of binary formats:
-	ReasonInvalidAvro    = "invalid_avro"        // bytes that are no value of the schema they were written with
-	ReasonWrongMagic     = "wrong_magic"         // neither the Confluent wire format nor single-object encoding
-	ReasonUnknownSchema  = "unknown_schema"      // a schema id or fingerprint that nobody knows
-	ReasonIncompatible   = "incompatible_schema" // written with a schema that the pipeline's cannot read
-	ReasonUnusableSchema = "unusable_schema"     // written with a schema that is damaged or of another format
+	ReasonInvalidAvro     = "invalid_avro"        // bytes that are no value of the schema they were written with
+	ReasonInvalidProtobuf = "invalid_protobuf"    // bytes that are no Protobuf message
+	ReasonWrongIndex      = "wrong_message_index" // message indexes that lead to no message of the schema
+	ReasonWrongMagic      = "wrong_magic"         // neither the Confluent wire format nor single-object encoding
+	ReasonUnknownSchema   = "unknown_schema"      // a schema id or fingerprint that nobody knows
+	ReasonIncompatible    = "incompatible_schema" // written with a schema that the pipeline's cannot read
+	ReasonUnusableSchema  = "unusable_schema"     // written with a schema that is damaged or of another format
 )
 
 // Reasons returns every reason code, for what lists them: metrics, documentation.
 func Reasons() []string {
 	return []string{ReasonEmptyValue, ReasonInvalidJSON, ReasonInvalidUTF8, ReasonTooLarge, ReasonTooDeep, ReasonMissingField, ReasonWrongType,
 		ReasonInvalidFormat, ReasonOutOfRange, ReasonNotInEnum, ReasonNoMatch, ReasonDuplicateKey, ReasonUnknownField,
-		ReasonInvalidAvro, ReasonWrongMagic, ReasonUnknownSchema, ReasonIncompatible, ReasonUnusableSchema}
+		ReasonInvalidAvro, ReasonInvalidProtobuf, ReasonWrongIndex, ReasonWrongMagic, ReasonUnknownSchema, ReasonIncompatible, ReasonUnusableSchema}
 }
 
 const (

@@ -17,8 +17,15 @@ import (
 
 // The formats of events.
 const (
-	formatJSON = "json"
-	formatAvro = "avro"
+	formatJSON     = "json"
+	formatAvro     = "avro"
+	formatProtobuf = "protobuf"
+)
+
+// What stands before an event.
+const (
+	framingConfluent = "confluent"
+	framingNone      = "none"
 )
 
 // format is how the events of one pipeline are read.
@@ -41,6 +48,10 @@ func (p Pipeline) checkFormat() error {
 		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
 	case p.Format != formatAvro && len(p.Writers) > 0:
 		return errors.New("writer_schemas: they are for Avro's single-object encoding; take them out")
+	case p.Format != formatProtobuf && (p.Message != "" || p.Framing != ""):
+		return errors.New("message: message and framing are for Protobuf; take them out")
+	case p.Framing == framingNone && p.Registry.URL != "" && p.Schema != "":
+		return errors.New("framing: without a header nothing names a schema in the registry; take registry out")
 	case p.Schema != "" && p.Subject != "":
 		return errors.New("subject: schema says already what the table is made of; keep one of them")
 	}
@@ -90,7 +101,12 @@ func (c *Config) beside(path string) string {
 }
 
 func (f *format) load(raw []byte, refs []registry.Reference, name string) (*decode.Contract, error) {
-	if f.cfg.Format == formatAvro {
+	switch {
+	case f.cfg.Format == formatProtobuf && isDescriptorSet(name):
+		return decode.LoadDescriptorSet(raw, name, f.cfg.Message)
+	case f.cfg.Format == formatProtobuf:
+		return decode.LoadProtobuf(raw, refs, name, f.cfg.Message)
+	case f.cfg.Format == formatAvro:
 		texts := make([]string, len(refs))
 		for i, r := range refs {
 			texts[i] = r.Text
@@ -98,6 +114,15 @@ func (f *format) load(raw []byte, refs []registry.Reference, name string) (*deco
 		return decode.LoadAvro(raw, texts, name)
 	}
 	return decode.LoadContract(raw, name)
+}
+
+// isDescriptorSet tells a FileDescriptorSet by its name. A subject of the registry's is text.
+func isDescriptorSet(name string) bool {
+	switch filepath.Ext(name) {
+	case ".desc", ".pb", ".protoset", ".binpb":
+		return true
+	}
+	return false
 }
 
 // contractNow returns what the table is made of: the file, or what the registry has now.
@@ -116,10 +141,10 @@ func (f *format) contractNow(ctx context.Context) (*decode.Contract, error) {
 	if want := registryTypes[f.cfg.Format]; s.Type != want {
 		return nil, fmt.Errorf("subject %s is of type %s and format is %s: change one of them", subject, s.Type, f.cfg.Format)
 	}
-	return f.load([]byte(s.Text), s.References, "subject "+subject)
+	return f.load([]byte(s.Text), s.References, "the registry's subject "+subject+" (version latest)")
 }
 
-var registryTypes = map[string]string{formatAvro: registry.TypeAvro}
+var registryTypes = map[string]string{formatAvro: registry.TypeAvro, formatProtobuf: registry.TypeProtobuf}
 
 // decoder makes the decoder of a table with the given schema.
 func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
@@ -127,8 +152,11 @@ func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder
 	if f.registry != nil {
 		schemas = f.registry
 	}
-	if f.cfg.Format == formatAvro {
+	switch f.cfg.Format {
+	case formatAvro:
 		return decode.NewAvro(c, sc, decode.AvroOptions{Schemas: schemas, Writers: f.writers})
+	case formatProtobuf:
+		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Schemas: schemas, Plain: f.cfg.Framing == framingNone})
 	}
 	return decode.NewJSON(c, sc, decode.Options{})
 }

@@ -186,6 +186,32 @@ func TestAvroPipeline(t *testing.T) {
 	}
 }
 
+// A Protobuf pipeline from the registry's schema to the table.
+func TestProtobufPipeline(t *testing.T) {
+	const order = `syntax = "proto3"; message Order { string id = 1; int32 count = 2; optional string note = 3; }`
+	reg := &schemaServer{answers: map[string]string{
+		"/schemas/ids/1":                         `{"schemaType":"PROTOBUF","schema":` + quoted(order) + `}`,
+		"/subjects/orders-value/versions/latest": `{"id":1,"schemaType":"PROTOBUF","schema":` + quoted(order) + `}`,
+	}}
+	srv := httptest.NewServer(reg)
+	defer srv.Close()
+	p, c := upPipeline(t, Pipeline{Name: "orders", Topic: "orders", Format: "protobuf", Table: "shop.orders",
+		CommitInterval: units.Duration(200 * time.Millisecond), Registry: registry.Config{URL: srv.URL}})
+	defer down(t, p)
+	eventually(t, "it runs", func() (bool, string) { s, why := onlyPipeline(t, c); return s.Verdict.State == StateOK, why })
+	produce(t, p, "orders", framed(1, "\x00\x0a\x01a\x10\x07"), framed(1, "\x00\x0a\x01b\x1a\x01n"), framed(1, "\x00\x0a\x09c"))
+	eventually(t, "all is committed", func() (bool, string) {
+		s, why := onlyPipeline(t, c)
+		return s.Rows == 2 && s.LagRecords == 0 && s.PendingRows == 0 && s.Snapshots > 0, string(s.Verdict.State) + " " + why
+	})
+	if got := strings.Join(rowsOf(t, c, catalog.Identifier{"shop", "orders"}, "id", "count", "note"), "|"); got != "a 7 (null)|b 0 n" {
+		t.Errorf("rows %q", got)
+	}
+	if got := strings.Join(rowsOf(t, c, catalog.Identifier{"shop", "orders_dead"}, "reason", "place"), "|"); got != "invalid_protobuf /id" {
+		t.Errorf("dead letters %q", got)
+	}
+}
+
 // A stop does not wait for a registry that is away.
 func TestAStopDoesNotWaitForTheRegistry(t *testing.T) {
 	reg := &schemaServer{answers: map[string]string{"/subjects/orders-value/versions/latest": `{"id":2,"schema":` + quoted(orderV2) + `}`}}
@@ -211,12 +237,23 @@ func TestFormatsAreChecked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "a.proto"), []byte(`syntax = "proto3"; message A { int32 v = 1; }`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for lines, want := range map[string]string{
-		"format: avro, schema: a.avsc":                        "",
-		"schema: a.json":                                      "",
-		"format: avro, registry: {url: 'http://127.0.0.1:1'}": "",
-		"format: avro, schema: a.avsc, registry: {url: 'http://127.0.0.1:1', token: t}": "",
-		"format: avro, schema: a.avsc, writer_schemas: [a.avsc]":                        "",
+		"format: protobuf, schema: a.proto":                                               "",
+		"format: protobuf, schema: a.proto, message: A, framing: none":                    "",
+		"format: protobuf, schema: a.proto, message: B":                                   `no message "B"`,
+		"format: protobuf, schema: a.proto, framing: grpc":                                "confluent",
+		"format: protobuf, registry: {url: 'http://127.0.0.1:1'}, message: A":             "",
+		"format: protobuf, schema: a.proto, framing: none, registry: {url: 'http://h:1'}": "nothing names a schema",
+		"format: avro, schema: a.avsc, framing: none":                                     "for Protobuf",
+		"format: json, schema: a.json, message: A":                                        "for Protobuf",
+		"format: avro, schema: a.avsc":                                                    "",
+		"schema: a.json":                                                                  "",
+		"format: avro, registry: {url: 'http://127.0.0.1:1'}":                             "",
+		"format: avro, schema: a.avsc, registry: {url: 'http://127.0.0.1:1', token: t}":   "",
+		"format: avro, schema: a.avsc, writer_schemas: [a.avsc]":                          "",
 		"format: avro": "registry.url",
 		"format: json": "JSON Schema file",
 		"format: json, schema: a.json, registry: {url: 'http://127.0.0.1:1'}":                    "JSON events name no schema",

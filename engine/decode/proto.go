@@ -1,0 +1,216 @@
+package decode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+
+	"github.com/apache/iceberg-go"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/registry"
+)
+
+// maxMessageIndexes is how deep messages may be defined inside each other in the Confluent wire format.
+const maxMessageIndexes = 32
+
+// ProtobufOptions are Options and how events are framed.
+type ProtobufOptions struct {
+	Options
+	// Schemas gives the schemas of ids, which say what message an event is. Nil takes every event for one of the contract's
+	// message if its indexes are those of that message in its own file.
+	Schemas Schemas
+	// Plain says that events have no header.
+	Plain bool
+}
+
+// Protobuf decodes Protobuf events of one contract into rows of one table schema. It implements engine.Decoder.
+type Protobuf struct {
+	rows
+	schemas Schemas
+	plain   bool
+	event   *protoMessage
+	name    protoreflect.FullName
+	own     []int32 // indexes of the event's message in its file
+	files   map[uint32]*protoSchema
+	last    uint32
+	lastOf  *protoSchema
+	indexes []int32 // of the present event
+
+	keys   keySet
+	filled int64 // bytes of the present batch that are not in its payloads: names of enums, JSON text
+	key    []byte
+}
+
+// protoSchema is a writer's schema, or why there is none.
+type protoSchema struct {
+	file    protoreflect.FileDescriptor
+	failure failure
+}
+
+var _ engine.Decoder = (*Protobuf)(nil)
+
+// NewProtobuf joins a contract that LoadProtobuf read with the current schema of the table that its events go to. Errors
+// wrap ErrContract and name the column.
+func NewProtobuf(c *Contract, sc *iceberg.Schema, o ProtobufOptions) (*Protobuf, error) {
+	if c.root.proto == nil {
+		return nil, fmt.Errorf("%w: %s is no Protobuf schema", ErrContract, c.Name)
+	}
+	d := &Protobuf{schemas: o.Schemas, plain: o.Plain, keys: keySet{seed: maphash.MakeSeed()}, files: map[uint32]*protoSchema{}}
+	shared, event, err := newRows(c, sc, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	d.rows = shared
+	md := event.fields[0].val.proto.fd.ContainingMessage()
+	d.event, d.name = planProto(md, event), md.FullName()
+	for p := protoreflect.Descriptor(md); ; p = p.Parent() {
+		if _, isFile := p.(protoreflect.FileDescriptor); isFile {
+			break
+		}
+		d.own = append([]int32{int32(p.Index())}, d.own...)
+	}
+	d.read = d.payload
+	return d, nil
+}
+
+// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now.
+func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
+	d.filled = 0
+	return d.rows.Decode(f)
+}
+
+// payload reads one event into the columns of the contract.
+func (d *Protobuf) payload(b []byte) bool {
+	d.size = len(b)
+	d.failure = failure{}
+	switch {
+	case len(b) == 0 && !d.plain, b == nil:
+		d.fail(ReasonEmptyValue, 0, "the record has no value")
+		return false
+	case len(b) > d.opt.MaxValueBytes:
+		d.fail(ReasonTooLarge, 0, "the value has %d bytes, at most %d are read", len(b), d.opt.MaxValueBytes)
+		return false
+	}
+	p := 0
+	if !d.plain {
+		if p = d.header(b); p < 0 {
+			return false
+		}
+	}
+	return d.message(d.event, b, p, len(b)) >= 0
+}
+
+// header reads what says which message the event is. It returns where the event begins, or -1.
+func (d *Protobuf) header(b []byte) int {
+	if b[0] != confluentMagic || len(b) < confluentHeader+1 {
+		return d.fail(ReasonWrongMagic, 0, "the value does not begin with 00, a schema id and message indexes (events without them need framing: none)")
+	}
+	id := binary.BigEndian.Uint32(b[1:])
+	p := d.messageIndexes(b, confluentHeader)
+	if p < 0 {
+		return -1
+	}
+	if d.schemas == nil {
+		if !slices.Equal(d.indexes, d.own) {
+			return d.fail(ReasonIncompatible, confluentHeader, "the event is message %v of its schema, and %s is %v; without registry.url nothing else is known of it", d.indexes, d.name, d.own)
+		}
+		return p
+	}
+	if id > math.MaxInt32 {
+		return d.fail(ReasonUnknownSchema, 1, "schema id %d is no id of a registry's", int32(id))
+	}
+	s := d.schemaOf(id)
+	switch {
+	case s == nil:
+		return -1
+	case s.failure.reason != "":
+		d.failure = s.failure
+		return -1
+	}
+	md := byIndexes(s.file, d.indexes)
+	if md == nil {
+		return d.fail(ReasonWrongIndex, confluentHeader, "schema id %d has no message %v", id, d.indexes)
+	}
+	if md.FullName() != d.name {
+		return d.fail(ReasonIncompatible, confluentHeader, "the event is a %s, and the pipeline reads %s", md.FullName(), d.name)
+	}
+	return p
+}
+
+// messageIndexes reads the path of the event's message in its file: a count and so many indexes, zigzag; a lone zero is
+// the first message.
+func (d *Protobuf) messageIndexes(b []byte, p int) int {
+	d.indexes = d.indexes[:0]
+	if b[p] == 0 {
+		d.indexes = append(d.indexes, 0)
+		return p + 1
+	}
+	n, p := varint(b, p)
+	if p < 0 || n < 0 || n > maxMessageIndexes {
+		return d.fail(ReasonWrongIndex, confluentHeader, "no list of at most %d message indexes stands here", maxMessageIndexes)
+	}
+	for range n {
+		var x int64
+		if x, p = varint(b, p); p < 0 || x < 0 || x > math.MaxInt32 {
+			return d.fail(ReasonWrongIndex, confluentHeader, "no list of message indexes stands here")
+		}
+		d.indexes = append(d.indexes, int32(x))
+	}
+	return p
+}
+
+// schemaOf returns the schema of an id; nil when it cannot be had now, or is unknown, and then halt or failure says why.
+func (d *Protobuf) schemaOf(id uint32) *protoSchema {
+	if d.lastOf != nil && d.last == id {
+		return d.lastOf
+	}
+	s := d.files[id]
+	if s == nil {
+		raw, err := d.schemas.Schema(id)
+		switch {
+		case err == nil:
+			s = compiled(id, raw)
+		case errors.Is(err, registry.ErrNotFound): // not kept: the registry may come to know it
+			return &protoSchema{failure: failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}}
+		case errors.Is(err, registry.ErrUnusable):
+			return &protoSchema{failure: failure{reason: ReasonUnusableSchema, message: cut(err.Error(), maxMessage)}}
+		default:
+			d.halt = err
+			return nil
+		}
+		if len(d.files) >= maxPlans {
+			clear(d.files)
+		}
+		d.files[id] = s
+	}
+	d.last, d.lastOf = id, s
+	return s
+}
+
+func compiled(id uint32, raw registry.Schema) *protoSchema {
+	unusable := func(why any) *protoSchema {
+		return &protoSchema{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", id, why), maxMessage)}}
+	}
+	if raw.Type != registry.TypeProtobuf {
+		return unusable("it is of type " + cut(raw.Type, maxPlaceName))
+	}
+	fd, err := compileProto(raw.Text, raw.References)
+	if err != nil {
+		return unusable(err)
+	}
+	return &protoSchema{file: fd}
+}
+
+// fill counts bytes of columns that are not in the payload; false means that the batch cannot hold them.
+func (d *Protobuf) fill(n int) bool {
+	if d.filled += int64(n); d.filled <= maxFetchBytes-d.bytes {
+		return true
+	}
+	d.halt = errOverfull
+	return false
+}
