@@ -15,10 +15,10 @@ import (
 const (
 	// maxAuditQueue bounds the entries that wait for a sink. Requests never wait for it: what does not fit is counted.
 	maxAuditQueue = 10_000
+	// maxAuditWrite bounds the time that a sink takes for one batch.
+	maxAuditWrite = 30 * time.Second
 	// maxAuditBatch bounds the entries that a sink is given at once.
 	maxAuditBatch = 1000
-	// auditInterval is how long entries are gathered for one batch.
-	auditInterval = time.Second
 	// maxAuditAbout bounds the names of one entry, and maxAuditName their length in bytes.
 	maxAuditAbout = 100
 	maxAuditName  = 512
@@ -47,14 +47,16 @@ type auditTrail struct {
 	log   *slog.Logger
 	m     *metrics
 	sink  AuditSink
+	every time.Duration
 	queue chan AuditEntry
+	full  chan struct{} // a whole batch waits
 	stop  chan struct{}
 	once  sync.Once
 	done  sync.WaitGroup
 }
 
-func newAuditTrail(log *slog.Logger, m *metrics, sink AuditSink) *auditTrail {
-	a := &auditTrail{log: log, m: m, sink: sink, stop: make(chan struct{})}
+func newAuditTrail(log *slog.Logger, m *metrics, sink AuditSink, every time.Duration) *auditTrail {
+	a := &auditTrail{log: log, m: m, sink: sink, every: every, full: make(chan struct{}, 1), stop: make(chan struct{})}
 	if sink == nil {
 		return a
 	}
@@ -72,11 +74,13 @@ func (a *auditTrail) close() {
 
 func (a *auditTrail) run() {
 	defer a.done.Done()
-	tick := time.NewTicker(auditInterval)
+	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			a.flush()
+		case <-a.full:
 			a.flush()
 		case <-a.stop:
 			a.flush()
@@ -101,11 +105,18 @@ func (a *auditTrail) flush() {
 		if len(batch) == 0 {
 			return
 		}
-		if err := a.sink.WriteAudit(context.Background(), batch); err != nil {
+		if err := a.write(batch); err != nil {
 			a.m.auditLost.Add(float64(len(batch)))
 			a.log.Error("audit entries cannot be kept; the log has them", "entries", len(batch), "error", err)
 		}
 	}
+}
+
+// write bounds the time of a batch: those behind it wait in the queue.
+func (a *auditTrail) write(batch []AuditEntry) error {
+	ctx, cancel := context.WithTimeout(context.Background(), maxAuditWrite)
+	defer cancel()
+	return a.sink.WriteAudit(ctx, batch)
 }
 
 func (a *auditTrail) add(e AuditEntry) {
@@ -117,6 +128,12 @@ func (a *auditTrail) add(e AuditEntry) {
 	}
 	select {
 	case a.queue <- e:
+		if len(a.queue) >= maxAuditBatch {
+			select {
+			case a.full <- struct{}{}:
+			default: // it has been told
+			}
+		}
 	default:
 		a.m.auditLost.Inc()
 	}

@@ -39,6 +39,12 @@ func (c Config) validateAuth() error {
 		return errors.New("allow_anonymous: it lets everybody in, and auth says who may come in: leave out one of them")
 	case !local && !c.AllowAnonymous && c.Token.Reveal() == "" && !c.Auth.Enabled():
 		return fmt.Errorf("listen: %s can be reached from outside and no token is set: set token or auth, listen on 127.0.0.1, or say allow_anonymous: true", c.Listen)
+	case len(c.AuditTable) > 0 && c.Token.Reveal() == "" && !c.Auth.Enabled():
+		return errors.New("audit_table: the trail says who did what, and without token or auth nobody is known")
+	case len(c.AuditTable) > 0 && checkTableName(c.AuditTable) != nil:
+		return fmt.Errorf("audit_table: %w", checkTableName(c.AuditTable))
+	case c.AuditInterval.D() != 0 && (c.AuditInterval.D() < time.Second || c.AuditInterval.D() > time.Hour):
+		return fmt.Errorf("audit_interval: %s is not within 1s to 1h", c.AuditInterval.D())
 	case len(c.Auth.Clients) > 0 && c.Auth.SigningKey.IsZero() && isPostgres(c.Store):
 		return errors.New("auth.signing_key: several catalogs may share this database, and each would refuse the tokens of the others: set one key for all")
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	// RequestsPerSecond bounds what one principal may ask for, RequestBurst how much of it at once; default no bound.
 	RequestsPerSecond float64 `yaml:"requests_per_second" jsonschema_description:"Requests a second of one principal; 0 is no limit."`
 	RequestBurst      int     `yaml:"request_burst" jsonschema_description:"How many of them at once; default two seconds' worth."`
+	// AuditTable keeps the audit trail as a table too.
+	AuditTable    []string       `yaml:"audit_table" jsonschema_description:"A table that keeps the audit trail, as a list of its parts: [firn, audit]. It is made when it is missing. Default: the log alone."`
+	AuditInterval units.Duration `yaml:"audit_interval" jsonschema_description:"How often entries are written to audit_table; default 1m. A thousand are written at once."`
 	// S3 is what clients are told about the storage.
 	S3 S3Properties `yaml:"s3"`
 }
@@ -109,6 +112,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.RequestBurst == 0 {
 		c.RequestBurst = int(min(max(1, 2*c.RequestsPerSecond), 1<<20))
+	}
+	if c.AuditInterval == 0 {
+		c.AuditInterval = units.Duration(time.Minute)
 	}
 	if c.S3.KeyLifetime == 0 {
 		c.S3.KeyLifetime = units.Duration(time.Hour)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/firnlake/firn/catalog"
@@ -80,12 +81,16 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	if s.lends, err = newLender(cfg.S3, warehouse.Store, m, logger); err != nil {
 		return nil, err
 	}
-	s.audit = newAuditTrail(logger, m, nil)
 	if cfg.Auth.Enabled() || !cfg.Token.IsZero() {
 		if s.who, err = auth.New(cfg.Auth, auth.Options{Admin: cfg.Token}); err != nil {
 			return nil, err
 		}
 	}
+	var sink AuditSink
+	if len(cfg.AuditTable) > 0 {
+		sink = &trailTable{s, cfg.AuditTable, memory.DefaultAllocator, trailPause}
+	}
+	s.audit = newAuditTrail(logger, m, sink, cfg.AuditInterval.D())
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.done.Add(1)
@@ -98,10 +103,10 @@ func (s *Service) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.stop()
 		s.done.Wait()
+		s.audit.close()  // no request runs any more, and what it commits is written below
 		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
 		s.closeErr = errors.Join(s.MaterializeAll(ctx), s.keepInventory(ctx))
 		s.flights.wait()
-		s.audit.close()
 		if s.who != nil {
 			s.who.Close()
 		}
