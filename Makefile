@@ -1,5 +1,5 @@
 # Short names for what CONTRIBUTING.md describes; each is one command that also works without make.
-.PHONY: build test vet lint race integration faults ci demo compose-up compose-down clean
+.PHONY: build test vet lint race integration faults interop ci demo compose-up compose-down clean
 
 build:
 	go build -o bin/firn ./cmd/firn
@@ -14,6 +14,10 @@ vet lint race integration:
 faults:
 	go test -tags=integration -timeout 60m -count 1 -v -run 'TestKilled|TestZombies|TestRequests|TestOutages|TestTopicAgain|TestRetention|TestTransactions' \
 		./internal/integration -args -kills 200 -history 1000 -takeovers 20 -rounds 3 -hold 60s
+
+# Spark 3.5 and PyIceberg at tables that Firn writes, and PyIceberg beside it each second for a minute.
+interop:
+	go test -tags=integration,interop -timeout 40m -count 1 -v ./internal/interop -args -beside 60s
 
 ci:
 	.ci/run

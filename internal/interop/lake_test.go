@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +41,8 @@ type lake struct {
 	cat              *client.Client
 	prod             *producer
 	engine           *driver
+	// rowDeletes: the other engine has left delete files beside the rows. The audit of Firn does not read such a table, and says so.
+	rowDeletes bool
 }
 
 // newLake starts the broker and the catalog, and writes a first stretch of events; no ingest runs yet.
@@ -112,19 +113,6 @@ func (l *lake) head(name string) (icetable.Metadata, error) {
 		return nil, err
 	}
 	return t.Metadata, nil
-}
-
-// rows is how many rows main has, by its summary.
-func (l *lake) rows(name string) (int64, error) {
-	m, err := l.head(name)
-	if err != nil {
-		return 0, err
-	}
-	s := m.CurrentSnapshot()
-	if s == nil || s.Summary == nil {
-		return 0, nil
-	}
-	return strconv.ParseInt(s.Summary.Properties["total-records"], 10, 64)
 }
 
 // tag is where the pipeline's tag stands, with the record there; 0 when there is no tag.
@@ -205,18 +193,25 @@ func (l *lake) get(path string) (body string, code int, err error) {
 	return string(b), res.StatusCode, err
 }
 
-// settled pauses the producer and waits until the tables hold what is expected; then the other engine's reading of the
-// ledger must be exactly that, and firn audit must say the same.
+// untilRead waits until Firn's last snapshot stands at the log's end. Main and tag move together, so once there was a commit
+// after an act, rows up to there are in main.
+func (l *lake) untilRead(what string) {
+	l.t.Helper()
+	ends := l.prod.ends()
+	until(l.t, fmt.Sprintf("%s: firn's snapshot at the log's end %s", what, ends), 60*time.Second, func() (bool, string) {
+		_, r, err := l.tag()
+		return err == nil && r.Offsets.Equal(ends), fmt.Sprint(r.Offsets, " ", err, " ", l.says())
+	})
+}
+
+// settled pauses the producer and waits until everything is read; then the other engine's reading of the ledger must be
+// exactly what is expected, and firn audit must say the same.
 func (l *lake) settled(what string) {
 	l.t.Helper()
 	l.prod.mu.Lock()
 	defer l.prod.mu.Unlock()
-	want, dead := l.prod.expected()
-	until(l.t, fmt.Sprintf("%s: %d rows and %d dead letters", what, want.Rows, dead), 60*time.Second, func() (bool, string) {
-		rows, err := l.rows(table)
-		letters, derr := l.rows(table + "_dead")
-		return err == nil && derr == nil && rows == want.Rows && letters == dead, fmt.Sprint(rows, " rows, ", letters, " dead letters, ", err, derr, " ", l.says())
-	})
+	l.untilRead(what)
+	want := l.prod.expected()
 	var got runs
 	if err := l.engine.ask("ledger", nil, &got); err != nil {
 		l.t.Fatal(err)
@@ -231,6 +226,12 @@ func (l *lake) settled(what string) {
 func (l *lake) audited(what string) {
 	l.t.Helper()
 	code, out, errs := l.firn("audit", table, "--kafka", "-o", "json")
+	if l.rowDeletes {
+		if code == 0 || !strings.Contains(errs, "compact the table with the engine that made them") {
+			l.t.Errorf("%s: firn audit of a table with row deletes: exit code %d, %s%s", what, code, out, errs)
+		}
+		return
+	}
 	var a struct {
 		Verdict        string
 		Rows, Distinct int64
@@ -250,7 +251,7 @@ func (l *lake) audited(what string) {
 			l.t.Errorf("%s: firn audit: %s: %s", what, p.Kind, p.Message)
 		}
 	}
-	want, _ := l.prod.expected()
+	want := l.prod.expected()
 	if missing != deleted || a.Rows != want.Rows-own || a.Distinct != a.Rows || (deleted == 0 && own == 0 && a.Verdict != "clean") {
 		l.t.Fatalf("%s: firn audit: %s, %d rows, %d distinct, %d missing; %d rows were expected and %d deleted\n%s", what, a.Verdict, a.Rows, a.Distinct, missing, want.Rows-own, deleted, out)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ const (
 	// scriptTimeout bounds one script: on a fresh machine it fetches Spark.
 	scriptTimeout = 15 * time.Minute
 	// actTimeout bounds one act of another engine, its tries and the start of its process included.
-	actTimeout = 2 * time.Minute
+	actTimeout = 5 * time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -144,6 +145,7 @@ type driver struct {
 	name    string
 	in      io.WriteCloser
 	answers chan string
+	always  map[string]any // goes with the arguments of each act
 }
 
 // startDriver runs a program of testdata; it is ready when its session is.
@@ -189,10 +191,10 @@ func startDriver(t *testing.T, name, python, program string, args ...string) *dr
 
 // ask has the engine do an act, and reads what it answers into answer, which may be nil.
 func (d *driver) ask(act string, args map[string]any, answer any) error {
-	if args == nil {
-		args = map[string]any{}
-	}
-	line, err := json.Marshal(map[string]any{"act": act, "args": args})
+	all := map[string]any{}
+	maps.Copy(all, d.always)
+	maps.Copy(all, args)
+	line, err := json.Marshal(map[string]any{"act": act, "args": all})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/firnlake/firn/internal/generate"
+	"github.com/firnlake/firn/internal/offset"
 )
 
 const (
@@ -136,35 +137,44 @@ func (p *producer) deleted() (n int64) {
 	return n
 }
 
+// ends are the log's end offsets, with the producer paused.
+func (p *producer) ends() offset.Vector {
+	v := offset.Vector{}
+	for part, of := range p.fates {
+		if len(of) > 0 {
+			v[int32(part)] = int64(len(of))
+		}
+	}
+	return v
+}
+
 // runs are a table's rows, as the other engine tells them: [first, end) of offsets by partition.
 type runs struct {
 	Rows, Own, Doubled int64
 	Parts              map[int32][][2]int64
 }
 
-// expected is what the tables are to hold, with the producer paused.
-func (p *producer) expected() (want runs, dead int64) {
-	want = runs{Own: p.own, Rows: p.own, Parts: map[int32][][2]int64{}}
+// expected is what the table is to hold, with the producer paused.
+func (p *producer) expected() runs {
+	want := runs{Own: p.own, Rows: p.own, Parts: map[int32][][2]int64{}}
 	for part, of := range p.fates {
 		var out [][2]int64
 		for o, f := range of {
-			switch f {
-			case isDead:
-				dead++
-			case isRow:
-				want.Rows++
-				if n := len(out); n > 0 && out[n-1][1] == int64(o) {
-					out[n-1][1]++
-				} else {
-					out = append(out, [2]int64{int64(o), int64(o) + 1})
-				}
+			if f != isRow {
+				continue
+			}
+			want.Rows++
+			if n := len(out); n > 0 && out[n-1][1] == int64(o) {
+				out[n-1][1]++
+			} else {
+				out = append(out, [2]int64{int64(o), int64(o) + 1})
 			}
 		}
 		if out != nil {
 			want.Parts[int32(part)] = out
 		}
 	}
-	return want, dead
+	return want
 }
 
 // diff names the first difference; empty when there is none.

@@ -7,6 +7,8 @@ import traceback
 PARTITION, OFFSET = "_kafka_partition", "_kafka_offset"
 LEDGER = (PARTITION, OFFSET, "_kafka_timestamp", "_ingested_at")
 
+MAX_ERROR = 4000  # characters; Java's traces are longer
+
 
 def serve(acts):
     """Answers each line {"act": name, "args": {…}} of standard input with one line {"answer": …} or {"error": …}."""
@@ -18,7 +20,7 @@ def serve(acts):
         try:
             out = {"answer": acts[ask["act"]](**ask["args"])}
         except Exception:
-            out = {"error": traceback.format_exc()}
+            out = {"error": traceback.format_exc()[:MAX_ERROR]}
         print(json.dumps(out), file=answers, flush=True)
 
 

@@ -1,0 +1,212 @@
+"""Spark as the other engine: the path of Iceberg's jar and a directory. One session serves all tests; each act names the catalog
+by its URI, and the table."""
+import os
+import sys
+import time
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as f
+
+from lines import LEDGER, OFFSET, PARTITION, runs, serve
+
+jar, work = sys.argv[1:]
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+spark = (
+    SparkSession.builder.master("local[2]")
+    .config("spark.jars", jar)
+    .config("spark.driver.memory", "1g")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.driver.bindAddress", "127.0.0.1")
+    .config("spark.ui.enabled", "false")
+    .config("spark.ui.showConsoleProgress", "false")
+    .config("spark.local.dir", work)
+    .config("spark.sql.warehouse.dir", work + "/warehouse")
+    .config("spark.sql.shuffle.partitions", "2")
+    .config("spark.sql.session.timeZone", "UTC")
+    # A second look at the files during a statement, which gives up when the table has moved since the first.
+    .config("spark.sql.optimizer.runtime.rowLevelOperationGroupFilter.enabled", "false")
+    .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
+    .getOrCreate()
+)
+spark.sparkContext.setLogLevel("ERROR")
+TRIES = 10
+# What Spark says when the table moved under it.
+RETRIED = ("ValidationException", "CommitFailedException", "concurrently modified", "Still referenced by refs")
+catalogs = {}
+
+
+def lake(uri):
+    """The name of the catalog at an address."""
+    if uri not in catalogs:
+        name = f"lake{len(catalogs)}"
+        for key, value in {"": "org.apache.iceberg.spark.SparkCatalog", ".type": "rest", ".uri": uri, ".cache-enabled": "false"}.items():
+            spark.conf.set(f"spark.sql.catalog.{name}{key}", value)
+        catalogs[uri] = name
+    return catalogs[uri]
+
+
+class Table:
+    """A table of a lake, and what is done to it."""
+
+    def __init__(self, uri, table):
+        self.lake, self.short = lake(uri), table
+        self.name = f"{self.lake}.{table}"
+
+    def sql(self, text):
+        return spark.sql(text.format(t=self.name)).collect()
+
+    def call(self, procedure, args):
+        return self.sql(f"CALL {self.lake}.system.{procedure}(table => '{self.short}', {args})")
+
+    def head(self):
+        return self.sql("SELECT snapshot_id FROM {t}.refs WHERE name = 'main'")[0][0]
+
+    def tried(self, act):
+        """A statement that lost against commits of Firn is planned anew, as a person or a scheduler would."""
+        for n in range(TRIES):
+            try:
+                act()
+                return {"tries": n + 1, "snapshot": self.head()}
+            except Exception as e:
+                if n == TRIES - 1 or not any(w in str(e) for w in RETRIED):
+                    raise
+                time.sleep(0.1)
+
+    def own(self, n):
+        """n rows in the table's shape, without a ledger."""
+        rows = spark.table(self.name).limit(1).crossJoin(spark.range(n)).drop("id")
+        return rows.select([f.lit(None).cast(c.dataType).alias(c.name) if c.name in LEDGER else f.col(c.name) for c in rows.schema])
+
+
+def within(partition, first, end):
+    return f"{PARTITION} = {partition} AND {OFFSET} >= {first} AND {OFFSET} < {end}"
+
+
+def append(t, n):
+    return t.tried(lambda: t.own(n).writeTo(t.name).append())
+
+
+def append_absent(t, n):
+    """Rows that do not have the ledger columns at all."""
+    t.sql("ALTER TABLE {t} SET TBLPROPERTIES ('write.spark.accept-any-schema' = 'true')")
+    return t.tried(lambda: t.own(n).drop(*LEDGER).writeTo(t.name).option("mergeSchema", "true").option("check-ordering", "false").append())
+
+
+def delete(t, partition, first, end, mode):
+    """mode: copy-on-write, or merge-on-read, which leaves the rows in their files and lists their positions."""
+    t.sql(f"ALTER TABLE {{t}} SET TBLPROPERTIES ('write.delete.mode' = '{mode}')")
+    return t.tried(lambda: t.sql(f"DELETE FROM {{t}} WHERE {within(partition, first, end)}"))
+
+
+def update(t, partition, first, end):
+    return t.tried(lambda: t.sql(f"UPDATE {{t}} SET theirs = 'seen' WHERE {within(partition, first, end)}"))
+
+
+def merge(t, partition, first, end, n):
+    """Takes a stretch of rows out and puts n of its own in, in one statement."""
+    def act():
+        old = spark.table(t.name).where(within(partition, first, end))
+        old.unionByName(t.own(n)).localCheckpoint().createOrReplaceTempView("changes")
+        t.sql(f"""MERGE INTO {{t}} AS t USING changes AS c ON t.{PARTITION} = c.{PARTITION} AND t.{OFFSET} = c.{OFFSET}
+                  WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT *""")
+    return t.tried(act)
+
+
+def overwrite_all(t):
+    """Every row anew, by INSERT OVERWRITE of the table with itself."""
+    return t.tried(lambda: spark.table(t.name).localCheckpoint().writeTo(t.name).overwrite(f.lit(True)))
+
+
+def rewrite_data_files(t):
+    return t.tried(lambda: t.call("rewrite_data_files", "options => map('rewrite-all', 'true', 'remove-dangling-deletes', 'true')"))
+
+
+def rewrite_manifests(t):
+    return t.tried(lambda: t.call("rewrite_manifests", "use_caching => false"))
+
+
+def expire(t, retention):
+    """retain_last 1. retention: takes away first what main itself would have kept."""
+    if retention:
+        t.sql(f"ALTER TABLE {{t}} REPLACE BRANCH main AS OF VERSION {t.head()} WITH SNAPSHOT RETENTION 1 SNAPSHOTS")
+    return t.tried(lambda: t.call("expire_snapshots", "older_than => TIMESTAMP '2999-01-01 00:00:00', retain_last => 1"))
+
+
+def expire_by_name(t):
+    """Every snapshot that no ref names, whatever main's retention says."""
+    def act():
+        named = {r[0] for r in t.sql("SELECT snapshot_id FROM {t}.refs")}
+        rest = [r[0] for r in t.sql("SELECT snapshot_id FROM {t}.snapshots") if r[0] not in named]
+        if rest:
+            t.call("expire_snapshots", f"snapshot_ids => ARRAY({', '.join(map(str, rest))}), retain_last => 1")
+    return t.tried(act)
+
+
+def far(t, n):
+    """Compacts n times and expires what lies between: the pipeline's tag is far behind, and nothing leads back to it."""
+    for _ in range(n):
+        rewrite_data_files(t)
+    return expire_by_name(t)
+
+
+def set_property(t, key, value):
+    return t.tried(lambda: t.sql(f"ALTER TABLE {{t}} SET TBLPROPERTIES ('{key}' = '{value}')"))
+
+
+def add_column(t, column):
+    return t.tried(lambda: t.sql(f"ALTER TABLE {{t}} ADD COLUMN {column} string"))
+
+
+def remove_ref(t, ref):
+    return t.tried(lambda: t.sql(f"ALTER TABLE {{t}} DROP TAG `{ref}`"))
+
+
+def line(t):
+    """Firn's snapshots in the head's line, the newest first."""
+    by_id = {r[0]: r for r in t.sql("SELECT snapshot_id, parent_id, summary FROM {t}.snapshots")}
+    at, out = by_id.get(t.head()), []
+    while at:
+        if "firn.offsets" in at[2]:
+            out.append(at[0])
+        at = by_id.get(at[1])
+    return out
+
+
+def rollback(t, back):
+    """To the snapshot of Firn that is back snapshots of Firn before the newest; was: the newest."""
+    out = {}
+
+    def act():
+        of = line(t)
+        out.update(was=of[0], to=of[back])
+        t.call("rollback_to_snapshot", f"snapshot_id => {of[back]}")
+    return t.tried(act) | out
+
+
+def set_current(t, snapshot):
+    return t.tried(lambda: t.call("set_current_snapshot", f"snapshot_id => {snapshot}"))
+
+
+def cherrypick(t, snapshot):
+    return t.tried(lambda: t.call("cherrypick_snapshot", f"snapshot_id => {snapshot}"))
+
+
+def pick_next(t, back):
+    """Goes back, commits something, and picks the snapshot that came next: the vector goes on from where it stands."""
+    of = line(t)
+    t.call("rollback_to_snapshot", f"snapshot_id => {of[back]}")
+    rewrite_manifests(t)
+    return cherrypick(t, of[back - 1])
+
+
+def replace(t):
+    return t.tried(lambda: t.sql("CREATE OR REPLACE TABLE {t} USING iceberg PARTITIONED BY (days(metadata.event_timestamp)) AS SELECT * FROM {t} LIMIT 3"))
+
+
+def ledger(t):
+    return runs([tuple(r) for r in spark.table(t.name).select(PARTITION, OFFSET).collect()])
+
+
+acts = (append, append_absent, delete, update, merge, overwrite_all, rewrite_data_files, rewrite_manifests, expire, expire_by_name, far,
+        set_property, add_column, remove_ref, rollback, set_current, cherrypick, pick_next, replace, ledger)
+serve({a.__name__: (lambda uri, table, a=a, **args: a(Table(uri, table), **args)) for a in acts})
