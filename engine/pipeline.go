@@ -84,7 +84,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			wait = p.cfg.RetryMin.D()
 			continue
 		}
-		if errors.Is(err, ErrRewound) {
+		if errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) {
 			continue
 		}
 		sleep(ctx, wait)
@@ -358,7 +358,7 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 
 // endsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
 func endsGeneration(err error) bool {
-	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrNeedsDecision)
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) || errors.Is(err, ErrNeedsDecision)
 }
 
 func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {

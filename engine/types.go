@@ -193,6 +193,8 @@ var (
 	ErrFenced = errors.New("another writer has committed for this pipeline")
 	// ErrRewound: somebody set the table back (a rollback); drop the buffers and recover, as after ErrFenced.
 	ErrRewound = errors.New("the table was set back to an earlier snapshot")
+	// ErrRedriven: dead letters were made rows beside the pipeline; drop the buffers and recover, as after ErrRewound.
+	ErrRedriven = errors.New("dead letters were redriven into the table")
 	// ErrNeedsDecision: recovery cannot answer with certainty; a person decides (firn offsets resolve).
 	ErrNeedsDecision = errors.New("the offsets of this table cannot be recovered with certainty")
 )

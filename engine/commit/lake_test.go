@@ -136,7 +136,9 @@ func (l *lake) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordB
 		b.Field(1).(*array.Int32Builder).Append(d.Partition)
 		b.Field(2).(*array.Int64Builder).Append(d.Offset)
 		b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(d.TimestampMs * 1000))
-		b.Field(4).AppendNull()
+		for i := 4; i < len(b.Fields()); i++ { // a redrive adds a column
+			b.Field(i).AppendNull()
+		}
 	}
 	return b.NewRecordBatch(), nil
 }

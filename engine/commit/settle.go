@@ -260,6 +260,9 @@ func (c *Committer) fenced(ctx context.Context, t *try, l *leg, meta table.Metad
 			return fmt.Errorf("%w: table %s was set to %s by snapshot %d (kind rewind)", engine.ErrRewound, l.p.id, orNone(r.Offsets), *tag)
 		}
 	}
+	if c.redriven(ctx, line, *tag, l) {
+		return fmt.Errorf("%w: table %s, snapshot %d", engine.ErrRedriven, l.p.id, *tag)
+	}
 	how := "the batch is not in the table"
 	for id, n := *tag, 0; id != 0 && n < maxChain; n++ {
 		s, err := line.snapshot(ctx, id)
@@ -280,4 +283,23 @@ func (c *Committer) fenced(ctx context.Context, t *try, l *leg, meta table.Metad
 		}
 	}
 	return fmt.Errorf("%w: tag %s of table %s moved to snapshot %d; %s", engine.ErrFenced, c.tagName(), l.p.id, *tag, how)
+}
+
+// redriven tells that between the tag and where the leg stood there is nothing but redrives: nobody else writes.
+func (c *Committer) redriven(ctx context.Context, line *lineage, tag int64, l *leg) bool {
+	for id, n := tag, 0; n < maxChain; n++ {
+		if sameID(&id, l.p.tag) {
+			return n > 0
+		}
+		s, err := line.snapshot(ctx, id)
+		if err != nil || s == nil {
+			return false
+		}
+		r, err := record(s)
+		if err != nil || r.Kind != ledger.KindRedrive {
+			return false
+		}
+		id = r.Prev
+	}
+	return false
 }

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/deadletter"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
@@ -78,6 +80,7 @@ type auditor struct {
 	mu          sync.Mutex // of everything below, while files are read
 	done, total int
 	rows, dead  *offsets
+	redriven    *offsets // dead letters that say a row was made of them; read only where there are both
 }
 
 // Table audits the table id. An error means that the audit could not be finished; what is wrong with the table is in the
@@ -86,7 +89,7 @@ func Table(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id 
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
-	a := &auditor{cat: cat, wh: wh, opt: o, rows: newOffsets(), dead: newOffsets(), report: &Report{Table: id.String(), Kafka: o.Kafka != nil}}
+	a := &auditor{cat: cat, wh: wh, opt: o, rows: newOffsets(), dead: newOffsets(), redriven: newOffsets(), report: &Report{Table: id.String(), Kafka: o.Kafka != nil}}
 	if err := a.run(ctx, id); err != nil {
 		return nil, fmt.Errorf("audit %s: %w", id, err)
 	}
@@ -114,6 +117,9 @@ func (a *auditor) run(ctx context.Context, id catalog.Identifier) error {
 		if err := a.scan(ctx, dead.Metadata, a.dead, "dead-letter table"); err != nil {
 			return err
 		}
+	}
+	if err := a.readRedriven(ctx, dead); err != nil {
+		return err
 	}
 	parts := a.partitions(chain)
 	if err := a.locateDoubled(ctx, main.Metadata, dead); err != nil {
@@ -186,6 +192,35 @@ func (a *auditor) scan(ctx context.Context, meta table.Metadata, set *offsets, w
 		a.checkTotals(head)
 	}
 	return nil
+}
+
+// readRedriven finds which dead letters are marked as redriven, if any is a row as well.
+func (a *auditor) readRedriven(ctx context.Context, dead *catalog.Table) error {
+	over := false
+	for p, rows := range a.rows.of {
+		over = over || rows.Intersects(orEmpty(a.dead.of[p]))
+	}
+	if !over || dead == nil || dead.Metadata.CurrentSnapshot() == nil {
+		return nil
+	}
+	if _, ok := dead.Metadata.CurrentSchema().FindFieldByName(deadletter.ColRedriven); !ok {
+		return nil
+	}
+	files, err := snapshot.Files(ctx, a.wh, dead.Metadata.CurrentSnapshot(), nil)
+	if err != nil {
+		return err
+	}
+	want := deadletter.Columns(dead.Metadata.CurrentSchema(), false)
+	err = deadletter.Files(ctx, a.wh, files, want, func(_ snapshot.File, l *deadletter.Letter) error {
+		if l.Redriven != 0 {
+			a.redriven.add(l.Partition, l.Offset, 1)
+		}
+		return nil
+	})
+	if errors.Is(err, datafile.ErrCorrupt) {
+		return nil // scan has said so
+	}
+	return err
 }
 
 // file reads one file. Its faults become problems; the error is for what keeps the audit from going on.

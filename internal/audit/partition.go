@@ -85,7 +85,10 @@ func (a *auditor) judge(parts []*partition) {
 		if d := a.dead.doubled[p.Partition.Partition]; d != nil {
 			a.partitionProblem(p, KindDeadDoubled, d, "dead letters are there more than once")
 		}
-		if over := both(p.rows, p.dead); !over.IsEmpty() {
+		over := both(p.rows, p.dead)
+		redriven := both(over, a.redriven.of[p.Partition.Partition])
+		p.Redriven = int64(redriven.GetCardinality())
+		if over.AndNot(redriven); !over.IsEmpty() {
 			p.DeadRows = int64(over.GetCardinality())
 			a.partitionProblem(p, KindDeadOverlap, over, "offsets are a row and a dead letter: a record is one of the two")
 		}

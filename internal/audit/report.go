@@ -61,6 +61,7 @@ type Partition struct {
 	DeadLetters   int64 `json:"dead_letters"`
 	DeadAbove     int64 `json:"dead_letters_above_vector"` // of a commit under way
 	DeadRows      int64 `json:"dead_letter_and_row"`
+	Redriven      int64 `json:"redriven"` // dead letters that were made rows since, and say so
 	Control       int64 `json:"control"`
 	Aborted       int64 `json:"aborted"`
 	Compacted     int64 `json:"compacted"`      // offsets that log compaction emptied before they were read

@@ -42,7 +42,8 @@ const (
 	KindIngest  Kind = "ingest"  // rows of one batch, or offsets alone
 	KindCompact Kind = "compact" // same rows in other files; carries the parent's record on
 	KindRewind  Kind = "rewind"
-	KindGap     Kind = "gap" // no rows: V moved over offsets that Kafka no longer held; the gaps table names them
+	KindRedrive Kind = "redrive" // rows of records that were dead letters; V stands
+	KindGap     Kind = "gap"     // no rows: V moved over offsets that Kafka no longer held; the gaps table names them
 )
 
 // TagName returns the name of the tag that stands at the pipeline's last snapshot: firn.<pipeline>.
