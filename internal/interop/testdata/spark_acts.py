@@ -87,9 +87,11 @@ def append(t, n):
 
 
 def append_absent(t, n):
-    """Rows that do not have the ledger columns at all."""
+    """Rows that do not have the ledger columns at all. The property goes afterwards: with it Spark resolves no MERGE."""
     t.sql("ALTER TABLE {t} SET TBLPROPERTIES ('write.spark.accept-any-schema' = 'true')")
-    return t.tried(lambda: t.own(n).drop(*LEDGER).writeTo(t.name).option("mergeSchema", "true").option("check-ordering", "false").append())
+    done = t.tried(lambda: t.own(n).drop(*LEDGER).writeTo(t.name).option("mergeSchema", "true").option("check-ordering", "false").append())
+    t.sql("ALTER TABLE {t} UNSET TBLPROPERTIES ('write.spark.accept-any-schema')")
+    return done
 
 
 def delete(t, partition, first, end, mode):
