@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -38,6 +39,7 @@ func TestAccess(t *testing.T) {
 	warehouse := "file://" + filepath.ToSlash(filepath.Join(dir, "warehouse"))
 	cat := upWith(t, filepath.Join(dir, "catalog"), Demo{}, log, []Role{RoleCatalog}, func(c *Config) {
 		c.Warehouse = warehouse
+		c.Catalog.AuditTable, c.Catalog.AuditInterval = []string{"analytics", "audit"}, units.Duration(time.Second)
 		c.Catalog.Auth = auth.Config{
 			Clients: []auth.Client{{ID: "pipeline", Secret: units.NewSecret(canaryPipeline), Roles: []string{"pipeline"}},
 				{ID: "reader", Secret: units.NewSecret(canaryReader), Roles: []string{"reader"}}},
@@ -111,6 +113,11 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	const refused = "select * from analytics.audit where principal = 'reader' and via = 'client' and action = 'drop_table' and outcome = 'refused' and about = 'analytics.user_events'"
+	eventually(t, "the audit table in SQL", func() (bool, string) {
+		n, err := countSQL(t, c, refused)
+		return n == 1, fmt.Sprint(n, " rows, ", err)
+	})
 	if st, err := os.Stat(filepath.Join(dir, "catalog", "catalog-tokens.key")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the key of tokens: %v, %v", st, err)
 	}
@@ -129,6 +136,25 @@ func TestAccess(t *testing.T) {
 	if strings.Contains(out.String(), "canary") || strings.Contains(out.String(), "eyJ") {
 		t.Error("a secret or a token stands in the log")
 	}
+}
+
+// countSQL counts the rows of a query.
+func countSQL(t *testing.T, c *Client, sql string) (n int64, err error) {
+	t.Helper()
+	fc, err := c.Flight(t.Context())
+	if err != nil {
+		return 0, err
+	}
+	defer fc.Close()
+	res, err := fc.Query(t.Context(), sql, query.Options{Level: query.LevelCommitted})
+	if err != nil {
+		return 0, err
+	}
+	defer res.Release()
+	for res.Next(t.Context()) {
+		n += res.RecordBatch().NumRows()
+	}
+	return n, res.Err()
 }
 
 func fetch(t *testing.T, uri string) string {
