@@ -44,6 +44,13 @@ type decoder struct {
 	decode func(*engine.Fetch) (arrow.RecordBatch, error)
 }
 
+// contest is one format's log and who decodes it, Firn first.
+type contest struct {
+	format   string
+	in       *events.Log
+	decoders []decoder
+}
+
 // Main runs the benchmark with its command line and prints to stdout.
 func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	var o options
@@ -62,19 +69,18 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	in := events.New(o.Seed, o.events, o.batch)
-	decoders, err := contestants()
+	contests, err := allContests(in)
 	if err != nil {
-		return err
-	}
-	if err := agree(decoders, in); err != nil {
 		return err
 	}
 	rep := report.New("decode", stdout, o.JSON)
 	rep.Set("seed", o.Seed)
 	rep.Set("events", o.events)
 	rep.Set("batch", o.batch)
-	rep.Set("event_bytes", in.Bytes/int64(in.Events))
-	if err := measureAll(ctx, rep, decoders, in, o); err != nil {
+	for _, c := range contests {
+		rep.Set(c.format+"_event_bytes", c.in.Bytes/int64(c.in.Events))
+	}
+	if err := measureAll(ctx, rep, contests, o); err != nil {
 		return err
 	}
 	return rep.Close()
@@ -92,7 +98,7 @@ func contestants() ([]decoder, error) {
 	}
 	payload := arrow.NewSchema(ours.ArrowSchema().Fields()[:payloadColumns], nil)
 	return []decoder{
-		{"firn", func(f *engine.Fetch) (arrow.RecordBatch, error) { return decodeFirn(ours, f) }},
+		firnDecoder(ours),
 		{"fastjson", newFastJSON(payload).decode},
 		{"arrow-go", newArrowGo(payload).decode},
 	}, checkColumns(sc)
@@ -105,7 +111,11 @@ func checkColumns(sc *iceberg.Schema) error {
 	return nil
 }
 
-func decodeFirn(d *firn.JSON, f *engine.Fetch) (arrow.RecordBatch, error) {
+func firnDecoder(d engine.Decoder) decoder {
+	return decoder{"firn", func(f *engine.Fetch) (arrow.RecordBatch, error) { return decodeFirn(d, f) }}
+}
+
+func decodeFirn(d engine.Decoder, f *engine.Fetch) (arrow.RecordBatch, error) {
 	out, err := d.Decode(f)
 	if err != nil {
 		return nil, err
@@ -114,6 +124,50 @@ func decodeFirn(d *firn.JSON, f *engine.Fetch) (arrow.RecordBatch, error) {
 		return nil, fmt.Errorf("event %d became a dead letter: %s %s %s", out.Dead[0].Offset, out.Dead[0].Reason, out.Dead[0].Place, out.Dead[0].Message)
 	}
 	return out.Rows, nil
+}
+
+// allContests are the formats, whose contestants agree, and whose events are the same.
+func allContests(in *events.Log) ([]contest, error) {
+	decoders, err := contestants()
+	if err != nil {
+		return nil, err
+	}
+	contests := []contest{{"json", in, decoders}}
+	for _, make := range []func(*events.Log) (contest, error){avroContest, protobufContest} {
+		c, err := make(in)
+		if err != nil {
+			return nil, err
+		}
+		contests = append(contests, c)
+	}
+	for _, c := range contests {
+		if err := agree(c.decoders, c.in); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.format, err)
+		}
+		if err := sameRows(contests[0], c); err != nil {
+			return nil, fmt.Errorf("%s against %s: %w", c.format, contests[0].format, err)
+		}
+	}
+	return contests, nil
+}
+
+// sameRows holds what Firn decodes from one format against another.
+func sameRows(a, b contest) error {
+	for i := range a.in.Fetches {
+		x, err := a.decoders[0].decode(a.in.Fetches[i])
+		if err != nil {
+			return err
+		}
+		y, err := b.decoders[0].decode(b.in.Fetches[i])
+		if err == nil {
+			err = equalColumns(x, y)
+			y.Release()
+		}
+		if x.Release(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // agree holds every contestant's columns against the first one's, over the whole input.
@@ -152,50 +206,79 @@ func equalColumns(a, b arrow.RecordBatch) error {
 	return nil
 }
 
+// measured is the figures of one format's contestants.
+type measured struct{ speed, events, allocs, overPeer, overJSON report.Samples }
+
 // measureAll takes the contestants in turn within each run, so that a slow minute of the machine meets all of them.
-func measureAll(ctx context.Context, rep *report.Report, decoders []decoder, in *events.Log, o options) error {
-	var speed, ratio, allocs report.Samples
+func measureAll(ctx context.Context, rep *report.Report, contests []contest, o options) error {
+	all := make([]measured, len(contests))
 	for range o.Runs {
-		mb := map[string]float64{}
-		for _, d := range decoders {
-			m, perEvent, err := measure(ctx, d, in, o.seconds)
-			if err != nil {
-				return fmt.Errorf("%s: %w", d.name, err)
+		json := 0.0 // Firn's events of this run
+		for i, c := range contests {
+			m, rate := &all[i], map[string]float64{}
+			for _, d := range c.decoders {
+				mb, perSecond, perEvent, err := measure(ctx, d, c.in, o.seconds)
+				if err != nil {
+					return fmt.Errorf("%s %s: %w", c.format, d.name, err)
+				}
+				rate[d.name] = perSecond
+				m.speed.Add(d.name, mb)
+				m.events.Add(d.name, perSecond)
+				m.allocs.Add(d.name, perEvent)
 			}
-			mb[d.name] = m
-			speed.Add(d.name, m)
-			allocs.Add(d.name, perEvent)
-		}
-		for _, peer := range decoders[1:] {
-			ratio.Add(peer.name, mb[decoders[0].name]/mb[peer.name])
-		}
-	}
-	for i, d := range decoders {
-		var ref *report.Reference
-		if i == 0 {
-			ref = &report.Reference{Name: decoders[1].name, Value: speed.Figure(decoders[1].name).Median}
-		}
-		if err := rep.AddFigure("mb_per_cpu_second", "MB/s", labels("decoder", d.name), speed.Figure(d.name), ref); err != nil {
-			return err
+			ours := rate[c.decoders[0].name]
+			for _, peer := range c.decoders[1:] {
+				m.overPeer.Add(peer.name, ours/rate[peer.name])
+			}
+			if i == 0 {
+				json = ours
+				continue
+			}
+			m.overJSON.Add("firn", ours/json)
 		}
 	}
-	for _, peer := range ratio.Names() {
-		if err := rep.AddFigure("firn_over_peer", "x", labels("peer", peer), ratio.Figure(peer), nil); err != nil {
-			return err
-		}
-	}
-	for _, d := range decoders {
-		if err := rep.AddFigure("allocs_per_event", "1", labels("decoder", d.name), allocs.Figure(d.name), nil); err != nil {
+	for i, c := range contests {
+		if err := all[i].report(rep, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func labels(name, value string) map[string]any { return map[string]any{"format": "json", name: value} }
+func (m *measured) report(rep *report.Report, c contest) error {
+	add := func(metric, unit, label, name string, s *report.Samples, ref *report.Reference) error {
+		return rep.AddFigure(metric, unit, map[string]any{"format": c.format, label: name}, s.Figure(name), ref)
+	}
+	for i, d := range c.decoders {
+		var ref *report.Reference
+		if peer := c.decoders[1].name; i == 0 {
+			ref = &report.Reference{Name: peer, Value: m.speed.Figure(peer).Median}
+		}
+		if err := add("mb_per_cpu_second", "MB/s", "decoder", d.name, &m.speed, ref); err != nil {
+			return err
+		}
+	}
+	for _, d := range c.decoders {
+		if err := errors.Join(add("events_per_cpu_second", "1/s", "decoder", d.name, &m.events, nil),
+			add("allocs_per_event", "1", "decoder", d.name, &m.allocs, nil)); err != nil {
+			return err
+		}
+	}
+	for _, peer := range m.overPeer.Names() {
+		if err := add("firn_over_peer", "x", "peer", peer, &m.overPeer, nil); err != nil {
+			return err
+		}
+	}
+	for _, name := range m.overJSON.Names() {
+		if err := add("events_over_json", "x", "decoder", name, &m.overJSON, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // measure decodes the input round and round for so many CPU seconds.
-func measure(ctx context.Context, d decoder, in *events.Log, seconds float64) (mbPerCPUSecond, allocsPerEvent float64, err error) {
+func measure(ctx context.Context, d decoder, in *events.Log, seconds float64) (mb, perCPUSecond, allocsPerEvent float64, err error) {
 	var before, after runtime.MemStats
 	var rows, bytes int64
 	budget := time.Duration(seconds * float64(time.Second))
@@ -222,8 +305,8 @@ func measure(ctx context.Context, d decoder, in *events.Log, seconds float64) (m
 		return nil
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	runtime.ReadMemStats(&after)
-	return use.PerCPUSecond(float64(bytes)) / 1e6, float64(after.Mallocs-before.Mallocs) / float64(rows), nil
+	return use.PerCPUSecond(float64(bytes)) / 1e6, use.PerCPUSecond(float64(rows)), float64(after.Mallocs-before.Mallocs) / float64(rows), nil
 }

@@ -25,7 +25,7 @@ func TestMainPrintsEachDecoder(t *testing.T) {
 		}
 		seen[m.Metric]++
 	}
-	if seen["mb_per_cpu_second"] != 3 || seen["allocs_per_event"] != 3 || seen["firn_over_peer"] != 2 {
+	if seen["mb_per_cpu_second"] != 7 || seen["allocs_per_event"] != 7 || seen["events_per_cpu_second"] != 7 || seen["firn_over_peer"] != 4 || seen["events_over_json"] != 2 {
 		t.Errorf("metrics: %v", seen)
 	}
 }
