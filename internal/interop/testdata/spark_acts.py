@@ -29,7 +29,7 @@ spark = (
     .getOrCreate()
 )
 spark.sparkContext.setLogLevel("ERROR")
-TRIES = 10
+TRIES = 30
 # What Spark says when the table moved under it.
 RETRIED = ("ValidationException", "CommitFailedException", "concurrently modified", "Still referenced by refs")
 catalogs = {}
