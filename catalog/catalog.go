@@ -27,7 +27,9 @@ var (
 	ErrInvalid     = errors.New("invalid catalog request")
 	ErrDenied      = errors.New("access denied by the catalog") // 401, 403
 	ErrUnsupported = errors.New("not supported by this catalog")
-	ErrNoHistory   = errors.New("the catalog has no history of that time")
+	// ErrWatchEnded: a watch cannot go on from where it stood; load the table and watch anew from its version.
+	ErrWatchEnded = errors.New("the watch cannot go on")
+	ErrNoHistory  = errors.New("the catalog has no history of that time")
 )
 
 // Identifier names a table or a namespace: its parts from the outermost namespace inwards.
@@ -129,4 +131,21 @@ type HistoryKeeper interface {
 	// PruneHistory forgets the commits before a time, but for the last of them: what the table was at that time and
 	// later stays known. It returns how many those are, and with dryRun changes nothing.
 	PruneHistory(ctx context.Context, id Identifier, before time.Time, dryRun bool) (int64, error)
+}
+
+// Event is a commit to a table as a watcher hears of it.
+type Event struct {
+	HistoryEntry
+	// Head: the commit moved main, and HistoryEntry is whole. Otherwise only Version is set: a schema, a property, a tag or
+	// another branch changed, perhaps more than once.
+	Head bool
+}
+
+// Watcher is what a catalog can do besides that tells of commits as they happen. Firn's own server and client do.
+type Watcher interface {
+	// Watch calls each, one after the other, for every commit that moves main after the version after, and for other
+	// changes at least once after the last of them. With after 0 it begins now, with an event of the present version. It
+	// returns when ctx ends, when each gives an error, with ErrNoSuchTable when the table is gone, with ErrWatchEnded when
+	// after is too far back or of another table, with ErrUnsupported when the catalog tells of nothing.
+	Watch(ctx context.Context, id Identifier, after int64, each func(Event) error) error
 }

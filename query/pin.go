@@ -67,6 +67,12 @@ func (s *Service) pin(ctx context.Context, id catalog.Identifier, want asOf, o O
 	min := o.MinOffsets[id.String()]
 	var missing string
 	var level Level // of the last look
+	var look *visible
+	defer func() {
+		if look != nil {
+			look.end()
+		}
+	}()
 	for {
 		p, err := s.pinNewest(ctx, id, o.Level)
 		if err == nil {
@@ -75,7 +81,10 @@ func (s *Service) pin(ctx context.Context, id catalog.Identifier, want asOf, o O
 			}
 			p.Release()
 			s.metrics.waits.Inc()
-			err = sleep(ctx, visiblePoll)
+			if look == nil {
+				look = s.visible(ctx, id, o.Level)
+			}
+			err = look.wait(ctx)
 		}
 		if err != nil && missing != "" && ctx.Err() != nil { // wherever the wait ended
 			return nil, fmt.Errorf("wait until %s shows offsets %s at level %s: it lacks %s: %w", id, min, level, missing, ctx.Err())

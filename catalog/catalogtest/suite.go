@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) catalog.Catalog, f Features) {
 		{"TransactionIsAtomic", (*suite).transactionAtomic},
 		{"TransactionsSeeWholeStates", (*suite).transactionIsolated},
 		{"History", (*suite).history},
+		{"Watch", (*suite).watch},
 		{"CancelledCalls", (*suite).cancelled},
 	} {
 		t.Run(s.name, func(t *testing.T) {

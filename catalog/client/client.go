@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,6 +35,7 @@ const (
 // Endpoints as GET /v1/config names them, where the protocol leaves a server the choice.
 const (
 	endpointTransaction = "POST /v1/{prefix}/transactions/commit"
+	endpointWatch       = "GET /v1/{prefix}/firn/namespaces/{namespace}/tables/{table}/events"
 	endpointHistory     = "GET /v1/{prefix}/firn/namespaces/{namespace}/tables/{table}/history"
 )
 
@@ -46,6 +48,7 @@ type Client struct {
 	root      string // base URL with /v1 and the prefix, without a trailing slash
 	separator string // of the parts of a namespace in a URL
 	firn      bool   // the server is Firn's own: lean answers and history
+	watch     bool   // the server tells of commits
 	creds     *credentials
 	noTx      bool // the server says that it has no transactions over several tables
 }
@@ -53,6 +56,7 @@ type Client struct {
 var (
 	_ catalog.Catalog       = (*Client)(nil)
 	_ catalog.HistoryKeeper = (*Client)(nil)
+	_ catalog.Watcher       = (*Client)(nil)
 )
 
 // New asks the catalog for its configuration and returns a client of it. The error is ErrUnavailable where
@@ -148,6 +152,8 @@ func (c *Client) negotiate(ctx context.Context) error {
 			c.noTx = false
 		case endpointHistory:
 			c.firn = true
+		case endpointWatch:
+			c.watch = true
 		}
 	}
 	c.log.Debug("catalog found", "uri", c.root, "firn", c.firn, "transactions", !c.noTx)
@@ -208,26 +214,13 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header,
 		GetConn: func(string) { connected.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	var res *http.Response
-	for again := false; ; again = true {
-		token, err := c.creds.bearer(ctx)
-		if err != nil {
-			return nil, err
+	res, err := c.exchange(ctx, o, body, nil)
+	if err != nil {
+		var t *noAnswerError
+		if errors.As(err, &t) {
+			return nil, transportError(o, connected.Load(), t.err)
 		}
-		req, err := c.request(ctx, o, body, token)
-		if err != nil {
-			return nil, err
-		}
-		if res, err = c.http.Do(req); err != nil {
-			return nil, transportError(o, connected.Load(), err)
-		}
-		// A 401 is given before anything is done: with a new token the request may be sent again, whatever its kind.
-		if res.StatusCode != http.StatusUnauthorized || again || !c.creds.renewable() {
-			break
-		}
-		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody) // so that the connection can be used again
-		_ = res.Body.Close()
-		c.creds.refused(token)
+		return nil, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 || res.StatusCode < 200 {
@@ -249,6 +242,39 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header,
 		return nil, badAnswer(o, fmt.Errorf("the answer is not what the protocol says: is %s an Iceberg REST catalog? %w", c.root, err))
 	}
 	return res.Header, nil
+}
+
+// noAnswerError is what the transport says of a request that was not answered.
+type noAnswerError struct{ err error }
+
+func (e *noAnswerError) Error() string { return e.err.Error() }
+
+// exchange sends a request and returns the answer, whatever it is, for the caller to close.
+func (c *Client) exchange(ctx context.Context, o op, body any, header http.Header) (*http.Response, error) {
+	for again := false; ; again = true {
+		token, err := c.creds.bearer(ctx)
+		if err != nil {
+			return nil, err
+		}
+		req, err := c.request(ctx, o, body, token)
+		if err != nil {
+			return nil, err
+		}
+		for k, v := range header {
+			req.Header[k] = v
+		}
+		res, err := c.http.Do(req)
+		if err != nil {
+			return nil, &noAnswerError{err}
+		}
+		// A 401 is given before anything is done: with a new token the request may be sent again, whatever its kind.
+		if res.StatusCode != http.StatusUnauthorized || again || !c.creds.renewable() {
+			return res, nil
+		}
+		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody) // so that the connection can be used again
+		_ = res.Body.Close()
+		c.creds.refused(token)
+	}
 }
 
 func (c *Client) request(ctx context.Context, o op, body any, token string) (*http.Request, error) {

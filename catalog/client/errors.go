@@ -57,6 +57,7 @@ var byType = map[string]error{
 	wire.TypeNoSuchView:      catalog.ErrNoSuchView,
 	wire.TypeNoSuchNamespace: catalog.ErrNoSuchNamespace,
 	wire.TypeNoHistory:       catalog.ErrNoHistory,
+	wire.TypeWatchEnded:      catalog.ErrWatchEnded,
 	wire.TypeAlreadyExists:   catalog.ErrExists,
 	wire.TypeNotEmpty:        catalog.ErrNotEmpty,
 	wire.TypeCommitFailed:    catalog.ErrConflict,

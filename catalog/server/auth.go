@@ -115,6 +115,7 @@ var permissions = map[string]func(*handler, *request) error{
 	"report_metrics": onTable(auth.Read),
 	"rename_table":   renames("table"),
 	"history":        onTable(auth.Read),
+	"watch":          onTable(auth.Read),
 	"prune_history":  onTable(auth.Manage),
 
 	"load_credentials": onTable(auth.Read),

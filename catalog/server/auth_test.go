@@ -120,6 +120,7 @@ func TestPermissions(t *testing.T) {
 		{"POST", "/v1/namespaces/ns/tables/t/metrics", scanReport, [6]int{404, 403, 204, 204, 404, 204}},
 		{"GET", "/v1/firn/namespaces/ns/tables/t/history?at=99999999999999", "", [6]int{404, 403, 404, 404, 404, 404}}, // no commits yet
 		{"DELETE", "/v1/firn/namespaces/ns/tables/t/history?before=0", "", [6]int{404, 403, 403, 403, 404, 200}},
+		{"GET", "/v1/firn/namespaces/ns/tables/t/events?after=999", "", [6]int{404, 403, 410, 410, 404, 410}}, // of no version there is
 		{"POST", "/v1/tables/rename", `{"source":{"namespace":["ns"],"name":"t"},"destination":{"namespace":["ns"],"name":"u"}}`, [6]int{404, 403, 403, 403, 404, 204}},
 		{"POST", "/v1/tables/rename", `{"source":{"namespace":["ns"],"name":"t"},"destination":{"namespace":["hidden"],"name":"u"}}`, [6]int{404, 403, 403, 403, 404, 404}},
 		{"GET", "/v1/namespaces/ns/views", "", [6]int{404, 200, 200, 200, 200, 200}},

@@ -43,6 +43,10 @@ type Config struct {
 	// HistoryRetention is how long the commit time and offsets of a commit are kept, unless a table says otherwise by the
 	// property firn.history.retention; default 0, for ever. At least 1h.
 	HistoryRetention units.Duration `yaml:"history_retention"`
+	// MaxWatchers bounds the watches of tables that run at the same time; default 1000.
+	MaxWatchers int `yaml:"max_watchers"`
+	// WatchHeartbeat is how often a watch of a table that stands still shows that it is alive; default 15s.
+	WatchHeartbeat units.Duration `yaml:"watch_heartbeat"`
 	// MaxPage bounds a page of a listing; default 1000.
 	MaxPage int `yaml:"max_page"`
 	// Token, when set, is the bearer token that every request must carry.
@@ -107,6 +111,12 @@ func (c Config) WithDefaults() Config {
 	if c.IdempotencyLifetime == 0 {
 		c.IdempotencyLifetime = units.Duration(30 * time.Minute)
 	}
+	if c.MaxWatchers == 0 {
+		c.MaxWatchers = 1000
+	}
+	if c.WatchHeartbeat == 0 {
+		c.WatchHeartbeat = units.Duration(15 * time.Second)
+	}
 	if c.MaxPage == 0 {
 		c.MaxPage = 1000
 	}
@@ -163,6 +173,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("request_burst: %d is less than 1", c.RequestBurst)
 	case c.HistoryRetention.D() != 0 && c.HistoryRetention.D() < minHistory:
 		return fmt.Errorf("history_retention: %s is shorter than %s: recovery asks for what is newer; 0 keeps all", c.HistoryRetention.D(), minHistory)
+	case c.MaxWatchers < 1:
+		return fmt.Errorf("max_watchers: %d is less than 1", c.MaxWatchers)
+	case c.WatchHeartbeat.D() < 10*time.Millisecond || c.WatchHeartbeat.D() > 30*time.Second:
+		return fmt.Errorf("watch_heartbeat: %s is not within 10ms to 30s", c.WatchHeartbeat.D())
 	case c.MaxPage < 1:
 		return fmt.Errorf("max_page: %d is less than 1", c.MaxPage)
 	case c.S3.VendStaticCredentials && (c.S3.AccessKey.Reveal() == "" || c.S3.SecretKey.Reveal() == ""):

@@ -46,6 +46,8 @@ func status(err error) (int, string) {
 		return http.StatusNotFound, wire.TypeNoSuchNamespace
 	case errors.Is(err, catalog.ErrNoHistory):
 		return http.StatusNotFound, wire.TypeNoHistory
+	case errors.Is(err, catalog.ErrWatchEnded):
+		return http.StatusGone, wire.TypeWatchEnded
 	case errors.Is(err, catalog.ErrExists):
 		return http.StatusConflict, wire.TypeAlreadyExists
 	case errors.Is(err, catalog.ErrNotEmpty):

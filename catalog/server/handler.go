@@ -36,6 +36,7 @@ type request struct {
 	ns    catalog.Identifier
 	table string // or the view
 	out   http.ResponseWriter
+	conn  context.Context // ends with the connection, not with the time for a request
 
 	who    *auth.Principal      // nil without authentication, and before it
 	about  []catalog.Identifier // what a body names, for the audit trail
@@ -92,6 +93,7 @@ var endpoints = []endpoint{
 	{"load_credentials", "GET", "/v1/namespaces/{ns}/tables/{t}/credentials", false, (*handler).loadCredentials},
 	{"sign_request", "POST", "/v1/namespaces/{ns}/tables/{t}/sign", false, (*handler).sign},
 	{"history", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).history},
+	{"watch", "GET", "/v1/firn/namespaces/{ns}/tables/{t}/events", true, (*handler).events},
 	{"prune_history", "DELETE", "/v1/firn/namespaces/{ns}/tables/{t}/history", true, (*handler).pruneHistory},
 }
 
@@ -117,7 +119,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(hr.Context(), h.s.cfg.RequestTimeout.D())
 	defer cancel()
-	r := &request{Request: hr.WithContext(ctx), out: w}
+	r := &request{Request: hr.WithContext(ctx), out: w, conn: hr.Context()}
 	h.slow(w)
 	var e endpoint
 	route, code := "none", 0
@@ -269,6 +271,9 @@ func errorModel(err error) (m wire.ErrorModel) {
 
 // answer writes a reply; a HEAD has no body.
 func (h *handler) answer(r *request, rep reply) int {
+	if rep.body == (streamed{}) {
+		return rep.status
+	}
 	if rep.body == nil || r.Method == http.MethodHead {
 		if rep.status == http.StatusOK {
 			rep.status = http.StatusNoContent

@@ -66,6 +66,9 @@ func (s *Server) TLS() (*tls.Config, error) {
 // Service is the catalog for the process itself, without HTTP.
 func (s *Server) Service() catalog.Catalog { return s.service }
 
+// EndWatches ends the streams of events, which a shutdown of the HTTP server would wait for.
+func (s *Server) EndWatches() { s.service.EndWatches() }
+
 // Export writes all that a catalog can be made of anew: see Service.Export.
 func (s *Server) Export(ctx context.Context) (*ExportReport, error) { return s.service.Export(ctx) }
 

@@ -43,6 +43,7 @@ type Service struct {
 	audit   *auditTrail
 	lends   *lender // nil: clients get no access to the storage of the catalog
 	inv     inventories
+	watches *hub
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -53,6 +54,7 @@ type Service struct {
 var (
 	_ catalog.Catalog       = (*Service)(nil)
 	_ catalog.HistoryKeeper = (*Service)(nil)
+	_ catalog.Watcher       = (*Service)(nil)
 )
 
 // NewService serves the tables of store, whose files lie in warehouse. Close it before the store.
@@ -74,7 +76,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	}
 	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
 		leans: newCache[*lean](int64(cfg.CachedTables)), exposed: newCache[*document](int64(cfg.CachedMetadata)),
-		flights: flights{running: map[int64]*flight{}}}
+		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers)}
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
@@ -102,6 +104,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 func (s *Service) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.stop()
+		s.watches.close()
 		s.done.Wait()
 		s.audit.close()  // no request runs any more, and what it commits is written below
 		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
@@ -319,6 +322,7 @@ func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit) 
 	for i, h := range heads {
 		after[i].head = h
 		s.remember(after[i])
+		s.watches.wake(h.ID)
 	}
 	return after, nil
 }

@@ -45,6 +45,25 @@ func (s *Store) ListHistory(ctx context.Context, id catalog.Identifier, r Histor
 	return out, err
 }
 
+// Changes reads what was committed to a table after a version: its head, and rows of its history, the oldest first. It
+// is one consistent state: when fewer than limit rows come, there are no others up to the head's version.
+func (s *Store) Changes(ctx context.Context, id catalog.Identifier, after int64, limit int) (h Head, out []HistoryRow, err error) {
+	err = s.read(ctx, "commits to table "+id.String(), func(t *tx) error {
+		out = nil
+		if h, err = t.head(id); err != nil || h.Version <= after {
+			return err
+		}
+		return t.rows("SELECT version, at_ms, snapshot_id, coalesce(offsets, '') FROM history WHERE table_id = ? AND version > ? ORDER BY version LIMIT ?",
+			[]any{h.ID, after, limit}, func(rows *sql.Rows) error {
+				var row HistoryRow
+				err := rows.Scan(&row.Version, &row.AtMS, &row.SnapshotID, &row.Offsets)
+				out = append(out, row)
+				return err
+			})
+	})
+	return h, out, err
+}
+
 // PruneHistory deletes the rows from before a time, but for the newest of them, which says what the table was then.
 // It returns how many there are; dryRun deletes none.
 func (s *Store) PruneHistory(ctx context.Context, id catalog.Identifier, beforeMS int64, dryRun bool) (total int64, err error) {

@@ -59,7 +59,7 @@ as they are now or as they were, over Arrow Flight SQL.
 	})
 	root.AddCommand(newUp(g))
 	root.AddCommand(newRoles(g)...)
-	root.AddCommand(newGenerate(g), newProbe(g), newSQL(g), newStatus(g), newWhy(g), newTables(g), newSnapshots(g), newHistory(g), newOffsets(g), newRewind(g), newDeadLetters(g), newAudit(g), newConfig(g), newVersion())
+	root.AddCommand(newGenerate(g), newProbe(g), newSQL(g), newStatus(g), newWhy(g), newTables(g), newSnapshots(g), newHistory(g), newWatch(g), newOffsets(g), newRewind(g), newDeadLetters(g), newAudit(g), newConfig(g), newVersion())
 	for _, c := range root.Commands() {
 		explainArgs(c)
 	}

@@ -101,18 +101,21 @@ func (p *Process) serveCatalog(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	addr, err := p.serveHTTP(ctx, "catalog", p.cfg.Catalog.Listen, "--catalog-port (or catalog.listen)", srv.Handler(), secure)
+	addr, err := p.serveHTTP(ctx, "catalog", p.cfg.Catalog.Listen, "--catalog-port (or catalog.listen)", srv.Handler(), secure, srv.EndWatches)
 	p.setAddress(func(a *Addresses) { a.Catalog = addr })
 	return err
 }
 
 // serveHTTP serves h until Stop and returns the address. secure is for https; nil is http.
-func (p *Process) serveHTTP(ctx context.Context, name, addr, flag string, h http.Handler, secure *tls.Config) (string, error) {
+func (p *Process) serveHTTP(ctx context.Context, name, addr, flag string, h http.Handler, secure *tls.Config, onShutdown ...func()) (string, error) {
 	l, err := listen(ctx, name, addr, flag)
 	if err != nil {
 		return "", err
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, TLSConfig: secure}
+	for _, f := range onShutdown { // ends what would hold a shutdown up
+		srv.RegisterOnShutdown(f)
+	}
 	serve := srv.Serve
 	if secure != nil {
 		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }

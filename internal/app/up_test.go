@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -183,6 +184,17 @@ func checkVerbs(t *testing.T, c *Client) {
 	}
 	if p, err := c.PruneHistory(t.Context(), "analytics.user_events", time.Now().Add(-2*time.Hour), true); err != nil || p.Entries != 0 {
 		t.Errorf("prune: %+v, %v", p, err)
+	}
+	enough := errors.New("enough")
+	var seen []int64
+	err = c.Watch(t.Context(), "analytics.user_events", hist[2].Version, func(r WatchRow) error {
+		if seen = append(seen, r.Version); r.Version >= hist[0].Version {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || len(seen) < 2 {
+		t.Errorf("watch: %v, %v", seen, err)
 	}
 	w, err := c.Why(t.Context(), "analytics.user_events")
 	if err != nil || w.Stands != "" || len(w.Stages) != 6 {

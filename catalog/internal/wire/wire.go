@@ -42,7 +42,8 @@ const (
 	TypeUnavailable     = "ServiceUnavailableException"
 	TypeInternal        = "InternalServerError"
 	TypeNoSuchEndpoint  = "NoSuchEndpointException"
-	TypeNoHistory       = "NoHistoryException" // Firn's own
+	TypeNoHistory       = "NoHistoryException"  // Firn's own
+	TypeWatchEnded      = "WatchEndedException" // Firn's own
 )
 
 // ErrorModel is the body of every answer that is not a success.
@@ -258,4 +259,26 @@ type Histories struct {
 type Pruned struct {
 	Entries int64 `json:"entries"`
 	DryRun  bool  `json:"dry-run"`
+}
+
+// The events of a watch, and why one ends.
+const (
+	EventCommit = "commit" // data is History: main moved
+	EventChange = "change" // data is Change: something else did
+	EventEnd    = "end"    // data is End
+
+	EndAgain = "again" // connect again, with the last event's id
+	EndAnew  = "anew"  // load the table and begin at its version
+	EndGone  = "gone"  // the table is not there any more
+)
+
+// Change is an event that carries nothing but the table's version.
+type Change struct {
+	Version int64 `json:"version"`
+}
+
+// End is the last event of a stream.
+type End struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
 }
