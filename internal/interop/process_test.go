@@ -189,6 +189,9 @@ func startDriver(t *testing.T, name, python, program string, args ...string) *dr
 	return d
 }
 
+// errLost reports an act that lost against a commit of Firn as often as it was tried. Nothing of it took effect.
+var errLost = errors.New("firn committed first")
+
 // ask has the engine do an act, and reads what it answers into answer, which may be nil.
 func (d *driver) ask(act string, args map[string]any, answer any) error {
 	all := map[string]any{}
@@ -216,13 +219,16 @@ func (d *driver) answer(into any) error {
 			return fmt.Errorf("the process ended:\n%s", tail(d.out.String(), 40))
 		}
 		var a struct {
-			Answer json.RawMessage
-			Error  string
+			Answer      json.RawMessage
+			Lost, Error string
 		}
 		if err := json.Unmarshal([]byte(line), &a); err != nil {
 			return fmt.Errorf("%q: %w", line, err)
 		}
-		if a.Error != "" {
+		switch {
+		case a.Lost != "":
+			return fmt.Errorf("%w: %s", errLost, a.Lost)
+		case a.Error != "":
 			return errors.New(a.Error)
 		}
 		if into == nil {

@@ -10,8 +10,12 @@ LEDGER = (PARTITION, OFFSET, "_kafka_timestamp", "_ingested_at")
 MAX_ERROR = 4000  # characters; Java's traces are longer
 
 
+class Lost(Exception):
+    """Firn committed first, as often as the act was tried."""
+
+
 def serve(acts):
-    """Answers each line {"act": name, "args": {…}} of standard input with one line {"answer": …} or {"error": …}."""
+    """Answers each line {"act": name, "args": {…}} of standard input with one line {"answer": …}, {"lost": …} or {"error": …}."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     print(json.dumps({"answer": "ready"}), file=answers, flush=True)
@@ -19,6 +23,8 @@ def serve(acts):
         ask = json.loads(line)
         try:
             out = {"answer": acts[ask["act"]](**ask["args"])}
+        except Lost as e:
+            out = {"lost": (str(e) or "no message")[:MAX_ERROR]}
         except Exception:
             out = {"error": traceback.format_exc()[:MAX_ERROR]}
         print(json.dumps(out), file=answers, flush=True)

@@ -7,7 +7,7 @@ import time
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
-from lines import LEDGER, OFFSET, PARTITION, runs, serve
+from lines import LEDGER, OFFSET, PARTITION, Lost, runs, serve
 
 jar, work = sys.argv[1:]
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -29,7 +29,7 @@ spark = (
     .getOrCreate()
 )
 spark.sparkContext.setLogLevel("ERROR")
-TRIES = 30
+TRIES = 4
 # What Spark says when the table moved under it.
 RETRIED = ("ValidationException", "CommitFailedException", "concurrently modified", "Still referenced by refs")
 catalogs = {}
@@ -68,9 +68,11 @@ class Table:
                 act()
                 return {"tries": n + 1, "snapshot": self.head()}
             except Exception as e:
-                if n == TRIES - 1 or not any(w in str(e) for w in RETRIED):
+                if not any(w in str(e) for w in RETRIED):
                     raise
+                lost = e
                 time.sleep(0.1)
+        raise Lost(lost)
 
     def own(self, n):
         """n rows in the table's shape, without a ledger."""
