@@ -19,6 +19,8 @@ import (
 type Features struct {
 	Transactions bool // CommitTransaction over several tables
 	History      bool // catalog.Historian
+	Kept         bool // catalog.HistoryKeeper
+	Watched      bool // catalog.Watcher
 	Nested       bool // namespaces within namespaces
 	Versions     bool // Table.Version grows with every commit
 	Lean         bool // LoadRefs leaves out snapshots that no ref names

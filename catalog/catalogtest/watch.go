@@ -67,14 +67,14 @@ func (x *suite) ends(w *watching, want error) {
 func (x *suite) watch() {
 	w, ok := x.c.(catalog.Watcher)
 	t := x.create("t")
-	if !x.f.History {
+	if !x.f.Watched {
 		if ok {
 			x.is(w.Watch(x.Context(), t.Identifier, 0, func(catalog.Event) error { return nil }), catalog.ErrUnsupported)
 		}
 		return
 	}
 	if !ok {
-		x.Fatal("the catalog has history and does not implement catalog.Watcher")
+		x.Fatal("the catalog does not implement catalog.Watcher")
 	}
 	live := x.watching(w, t.Identifier, 0)
 	if e := x.next(live); e.Head || e.Version < 1 {

@@ -86,8 +86,9 @@ func newInventory(inv sqlstore.Inventory) inventoryFile {
 	return f
 }
 
-// keepInventory writes the names into the warehouse when they have changed.
-func (s *Service) keepInventory(ctx context.Context) error {
+// keepInventory writes the names into the warehouse when they have changed. At the end, last, it does not touch the
+// storage for a database that never had a name.
+func (s *Service) keepInventory(ctx context.Context, last bool) error {
 	have, err := s.store.Inventory(ctx)
 	if err != nil {
 		return err
@@ -97,7 +98,7 @@ func (s *Service) keepInventory(ctx context.Context) error {
 		return fmt.Errorf("encode the inventory: %w", err)
 	}
 	s.inv.mu.Lock()
-	done := s.inv.seen && s.inv.digest == sha256.Sum256(doc)
+	done := s.inv.seen && s.inv.digest == sha256.Sum256(doc) || last && !s.inv.filled && len(have.Namespaces) == 0
 	s.inv.mu.Unlock()
 	if done {
 		return nil

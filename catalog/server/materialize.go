@@ -241,7 +241,7 @@ func (s *Service) materializeLoop(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			err = s.keepInventory(ctx)
+			err = s.keepInventory(ctx, false)
 		}
 		if err == nil {
 			err = s.pruneReceipts(ctx)

@@ -108,7 +108,7 @@ func (s *Service) Close(ctx context.Context) error {
 		s.done.Wait()
 		s.audit.close()  // no request runs any more, and what it commits is written below
 		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
-		s.closeErr = errors.Join(s.MaterializeAll(ctx), s.keepInventory(ctx))
+		s.closeErr = errors.Join(s.MaterializeAll(ctx), s.keepInventory(ctx, true))
 		s.flights.wait()
 		if s.who != nil {
 			s.who.Close()

@@ -71,7 +71,7 @@ func (f *fixture) dial(t *testing.T) *client.Client {
 	return c
 }
 
-var all = catalogtest.Features{Transactions: true, History: true, Nested: true, Versions: true, Lean: true}
+var all = catalogtest.Features{Transactions: true, History: true, Kept: true, Watched: true, Nested: true, Versions: true, Lean: true}
 
 func TestSuiteInProcess(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
