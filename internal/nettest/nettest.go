@@ -2,8 +2,8 @@
 package nettest
 
 import (
+	"context"
 	"net"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -15,23 +15,30 @@ import (
 const (
 	firstPort = 15000
 	lastPort  = 32000
+	// A process hands out ports of a block of its own, so that tests of several packages at a time cannot meet. It has the
+	// block for as long as it listens on the block's first port, which is until it ends.
+	blockPorts = 500
 )
 
 var (
-	mu sync.Mutex
-	// next differs by process, so that tests of several packages rarely try the same ports.
-	next = firstPort + os.Getpid()*37%(lastPort-firstPort)
+	mu    sync.Mutex
+	claim net.Listener
+	block int // its first port
+	next  int
 )
 
 // FreePorts returns the first of n ports in a row on 127.0.0.1 that nothing listens on. No port is handed out twice within a
-// process before all were.
+// process before all of its were.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	for tried := 0; tried < lastPort-firstPort; tried += n {
-		if next+n > lastPort {
-			next = firstPort
+	if claim == nil && !claimBlock(t) {
+		t.Fatalf("no block of %d ports is free", blockPorts)
+	}
+	for tried := 0; tried < blockPorts; tried += n {
+		if next+n > block+blockPorts {
+			next = block + 1
 		}
 		first := next
 		next += n
@@ -43,9 +50,25 @@ func FreePorts(t testing.TB, n int) int {
 	return 0
 }
 
+func claimBlock(t testing.TB) bool {
+	for first := firstPort; first < lastPort; first += blockPorts {
+		l, err := listen(t, first)
+		if err == nil {
+			claim, block, next = l, first, first+1
+			return true
+		}
+	}
+	return false
+}
+
+func listen(t testing.TB, port int) (net.Listener, error) {
+	// Not the test's context: the claim is the process's.
+	return (&net.ListenConfig{}).Listen(context.WithoutCancel(t.Context()), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
 func free(t testing.TB, first, n int) bool {
 	for port := first; port < first+n; port++ {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err := listen(t, port)
 		if err != nil {
 			return false
 		}
