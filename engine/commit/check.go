@@ -6,6 +6,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 )
 
@@ -27,8 +28,8 @@ func (c *Committer) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if meta.TableUUID() != c.main.uuid() {
-		return c.recreated(c.main.id)
+	if err := c.main.same(c.main.id, meta); err != nil {
+		return err
 	}
 	l := &leg{p: &c.main}
 	if !sameID(refID(meta, c.tagName()), c.main.tag) {
@@ -40,6 +41,11 @@ func (c *Committer) check(ctx context.Context) error {
 	return c.rebase(ctx, l, meta)
 }
 
-func (c *Committer) recreated(id fmt.Stringer) error {
+// same holds a table against the one of its name that was pinned first. A table that was created again is
+// empty or somebody else's; filling it from the topic's start is for a person to decide, by a start of the pipeline.
+func (p *pinned) same(id catalog.Identifier, now table.Metadata) error {
+	if p.head.Meta == nil || p.uuid() == now.TableUUID() {
+		return nil
+	}
 	return fmt.Errorf("%w: table %s was dropped and created again: its uuid is another; start the pipeline again to fill the new one", engine.ErrNeedsDecision, id)
 }

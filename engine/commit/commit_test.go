@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
@@ -212,32 +214,60 @@ func TestForeignCommits(t *testing.T) {
 	l.wantRows(l.rows, offset.Vector{0: 9}, func(int32, int64) bool { return true })
 }
 
+// TestDroppedAndCreatedAgain: whenever a running pipeline notices it, a table that was created again under its name is not
+// filled from the topic's start before a person has started the pipeline again.
 func TestDroppedAndCreatedAgain(t *testing.T) {
 	l := newLake(t)
 	c := l.committer(l.cat)
 	l.recover(c)
 	l.commit(c, rng(0, 0, 5))
-	l.must(l.cat.DropTable(context.Background(), l.rows, false))
-	b := l.batchOf(allRows, rng(0, 5, 6))
-	defer release(b)
-	_, err := c.Commit(t.Context(), b)
-	isErr(t, err, engine.ErrNeedsDecision)
-	_, err = c.Recover(t.Context())
-	isErr(t, err, engine.ErrNeedsDecision)
-	_, err = EnsureTable(t.Context(), l.cat, l.rows, testSchema(), nil, nil)
-	l.must(err)
-	if st := l.recover(c); len(st.Offsets) != 0 {
+	drop := func(id catalog.Identifier) { l.must(l.cat.DropTable(context.Background(), id, false)) }
+	create := func(id catalog.Identifier, sc *iceberg.Schema) {
+		_, err := EnsureTable(t.Context(), l.cat, id, sc, nil, nil)
+		l.must(err)
+	}
+	commits := func(c *Committer) error {
+		b := l.batchOf(allRows, rng(0, 5, 6))
+		defer release(b)
+		_, err := c.Commit(t.Context(), b)
+		return err
+	}
+	held := func(c *Committer, errs ...error) {
+		t.Helper()
+		for range 2 { // the next generation's look says the same as the one before
+			_, err := c.Recover(t.Context())
+			errs = append(errs, err)
+		}
+		for _, err := range errs {
+			isErr(t, err, engine.ErrNeedsDecision)
+		}
+	}
+
+	drop(l.rows)
+	held(c, commits(c)) // between the two, where a commit finds no table
+	create(l.rows, testSchema())
+	held(c)
+	started := l.committer(l.cat)
+	if st := l.recover(started); len(st.Offsets) != 0 {
 		t.Errorf("a new table of the same name starts at %s", st.Offsets)
 	}
-	other := l.committer(l.cat)
-	l.recover(other)
-	l.must(l.cat.DropTable(context.Background(), l.rows, false))
-	_, err = EnsureTable(t.Context(), l.cat, l.rows, testSchema(), nil, nil)
-	l.must(err)
-	b2 := l.batchOf(allRows, rng(0, 0, 1))
-	defer release(b2)
-	_, err = other.Commit(t.Context(), b2)
-	isErr(t, err, engine.ErrNeedsDecision)
+
+	drop(l.rows)
+	create(l.rows, testSchema())
+	held(started, commits(started)) // after both, by a batch
+	started = l.committer(l.cat)
+	l.recover(started)
+
+	drop(l.rows)
+	create(l.rows, testSchema())
+	held(started, started.Check(t.Context())) // after both, by a look at a quiet topic
+	started = l.committer(l.cat)
+	l.recover(started)
+
+	drop(l.dead)
+	create(l.dead, deadSchema())
+	held(started)
+	l.recover(l.committer(l.cat))
 }
 
 func TestTopicIdentity(t *testing.T) {

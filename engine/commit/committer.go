@@ -115,6 +115,9 @@ func (c *Committer) recover(ctx context.Context) (engine.State, error) {
 	if err != nil {
 		return engine.State{}, err
 	}
+	if err := c.main.same(c.cfg.Table, meta); err != nil {
+		return engine.State{}, err
+	}
 	pos, err := c.position(ctx, meta, nil)
 	if err != nil {
 		return engine.State{}, err
@@ -183,6 +186,9 @@ func (c *Committer) sameTopic(now engine.Topic, r ledger.Record) error {
 func (c *Committer) recoverDead(ctx context.Context) error {
 	meta, err := c.load(ctx, c.cfg.DeadTable)
 	if err != nil {
+		return err
+	}
+	if err := c.dead.same(c.cfg.DeadTable, meta); err != nil {
 		return err
 	}
 	if c.dead, err = c.pin(ctx, c.cfg.DeadTable, meta); err != nil {

@@ -158,8 +158,8 @@ func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool,
 		if metas[i], err = c.load(ctx, l.p.id); err != nil {
 			return false, err
 		}
-		if metas[i].TableUUID() != l.p.uuid() {
-			return false, c.recreated(l.p.id)
+		if err := l.p.same(l.p.id, metas[i]); err != nil {
+			return false, err
 		}
 		if sameID(refID(metas[i], c.tagName()), &l.id) {
 			ours++
