@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,10 +46,10 @@ type Client struct {
 	log       *slog.Logger
 	m         *metrics
 	http      *http.Client
-	root      string // base URL with /v1 and the prefix, without a trailing slash
-	separator string // of the parts of a namespace in a URL
-	firn      bool   // the server is Firn's own: lean answers and history
-	watch     bool   // the server tells of commits
+	at        *addresses // base URLs with /v1 and the prefix
+	separator string     // of the parts of a namespace in a URL
+	firn      bool       // the server is Firn's own: lean answers and history
+	watch     bool       // the server tells of commits
 	creds     *credentials
 	noTx      bool // the server says that it has no transactions over several tables
 }
@@ -66,7 +67,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("catalog client: %w", err)
 	}
-	base, err := cfg.base()
+	bases, err := cfg.bases()
 	if err != nil {
 		return nil, fmt.Errorf("catalog client: %w", err)
 	}
@@ -81,7 +82,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 	if err != nil {
 		return nil, fmt.Errorf("catalog client: %w", err)
 	}
-	c := &Client{cfg: cfg, log: log, m: m, separator: wire.Separator, root: base.String() + "/v1"}
+	var roots, tokens []string
+	for _, b := range bases {
+		roots = append(roots, b.String()+"/v1")
+		tokens = append(tokens, b.String()+"/v1/oauth/tokens")
+	}
+	if cfg.TokenURI != "" {
+		tokens = []string{cfg.TokenURI}
+	}
+	c := &Client{cfg: cfg, log: log, m: m, separator: wire.Separator, at: newAddresses(roots)}
 	c.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -96,7 +105,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger, reg prometheus.Regis
 			ExpectContinueTimeout: time.Second,
 		},
 	}
-	c.creds = newCredentials(cfg, c.root, c.http)
+	c.creds = newCredentials(cfg, newAddresses(tokens), c.http)
 	if err := c.negotiate(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("catalog client: %w", err)
@@ -122,8 +131,8 @@ func (c *Client) negotiate(ctx context.Context) error {
 		return err
 	}
 	for _, s := range []string{conf.Overrides["uri"], conf.Defaults["uri"]} {
-		if s != "" && !sameHost(c.root, s) {
-			return fmt.Errorf("%w: %s names another address for itself, %q: set uri to that one if it is right", catalog.ErrInvalid, c.root, s)
+		if s != "" && !slices.ContainsFunc(c.at.roots, func(ours string) bool { return sameHost(ours, s) }) {
+			return fmt.Errorf("%w: %s names another address for itself, %q: set uri to that one if it is right", catalog.ErrInvalid, c.at, s)
 		}
 	}
 	prefix := conf.Overrides["prefix"]
@@ -135,7 +144,9 @@ func (c *Client) negotiate(ctx context.Context) error {
 	}
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		for _, part := range strings.Split(prefix, "/") { // a server may give more than one segment
-			c.root += "/" + wire.EncodeSegment(part)
+			for i := range c.at.roots {
+				c.at.roots[i] += "/" + wire.EncodeSegment(part)
+			}
 		}
 	}
 	for _, s := range []string{conf.Defaults["namespace-separator"], conf.Overrides["namespace-separator"]} {
@@ -156,7 +167,7 @@ func (c *Client) negotiate(ctx context.Context) error {
 			c.watch = true
 		}
 	}
-	c.log.Debug("catalog found", "uri", c.root, "firn", c.firn, "transactions", !c.noTx)
+	c.log.Debug("catalog found", "uri", c.at.String(), "firn", c.firn, "transactions", !c.noTx)
 	return nil
 }
 
@@ -205,7 +216,30 @@ func (c *Client) call(ctx context.Context, o op, body, answer any) (http.Header,
 	return header, nil
 }
 
-func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header, error) {
+// send asks one address after the other until one can answer. A request that changes something goes to a second one only
+// where the first has surely done nothing with it.
+func (c *Client) send(ctx context.Context, o op, body, answer any) (header http.Header, err error) {
+	c.at.each(func(i int, root string) bool {
+		var failed bool
+		header, failed, err = c.sendTo(ctx, root, o, body, answer)
+		if failed {
+			c.leave(i, o, err)
+		}
+		return !failed || ctx.Err() != nil || !errors.Is(err, catalog.ErrUnavailable)
+	})
+	return header, err
+}
+
+// leave makes the next request begin at another address than one that failed.
+func (c *Client) leave(i int, o op, err error) {
+	if c.at.leave(i) {
+		c.m.failovers.Inc()
+		c.log.Warn("the catalog fails at one address, the next one is asked from now on", "address", c.at.roots[i], "request", o.name, "error", err)
+	}
+}
+
+// sendTo sends a request to one address. failed tells that the error is of this address, and another one may do better.
+func (c *Client) sendTo(ctx context.Context, root string, o op, body, answer any) (_ http.Header, failed bool, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout.D())
 	defer cancel()
 	var connected atomic.Bool
@@ -214,34 +248,34 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (http.Header,
 		GetConn: func(string) { connected.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	res, err := c.exchange(ctx, o, body, nil)
+	res, err := c.exchange(ctx, root, o, body, nil)
 	if err != nil {
 		var t *noAnswerError
 		if errors.As(err, &t) {
-			return nil, transportError(o, connected.Load(), t.err)
+			return nil, true, transportError(o, connected.Load(), t.err)
 		}
-		return nil, err
+		return nil, false, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= 300 || res.StatusCode < 200 {
 		raw, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // what there is of it; the status alone says enough
-		return nil, answerError(o, res, raw)
+		return nil, res.StatusCode >= 500, answerError(o, res, raw)
 	}
 	limit := int64(c.cfg.MaxAnswer)
 	raw, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
-		return nil, transportError(o, true, fmt.Errorf("read the answer: %w", err))
+		return nil, true, transportError(o, true, fmt.Errorf("read the answer: %w", err))
 	}
 	if int64(len(raw)) > limit {
-		return nil, badAnswer(o, fmt.Errorf("the answer has more than %d bytes: raise max_answer", limit))
+		return nil, false, badAnswer(o, fmt.Errorf("the answer has more than %d bytes: raise max_answer", limit))
 	}
 	if answer == nil {
-		return res.Header, nil
+		return res.Header, false, nil
 	}
 	if err := json.Unmarshal(raw, answer); err != nil {
-		return nil, badAnswer(o, fmt.Errorf("the answer is not what the protocol says: is %s an Iceberg REST catalog? %w", c.root, err))
+		return nil, false, badAnswer(o, fmt.Errorf("the answer is not what the protocol says: is %s an Iceberg REST catalog? %w", root, err))
 	}
-	return res.Header, nil
+	return res.Header, false, nil
 }
 
 // noAnswerError is what the transport says of a request that was not answered.
@@ -250,13 +284,13 @@ type noAnswerError struct{ err error }
 func (e *noAnswerError) Error() string { return e.err.Error() }
 
 // exchange sends a request and returns the answer, whatever it is, for the caller to close.
-func (c *Client) exchange(ctx context.Context, o op, body any, header http.Header) (*http.Response, error) {
+func (c *Client) exchange(ctx context.Context, root string, o op, body any, header http.Header) (*http.Response, error) {
 	for again := false; ; again = true {
 		token, err := c.creds.bearer(ctx)
 		if err != nil {
 			return nil, err
 		}
-		req, err := c.request(ctx, o, body, token)
+		req, err := c.request(ctx, root, o, body, token)
 		if err != nil {
 			return nil, err
 		}
@@ -277,8 +311,8 @@ func (c *Client) exchange(ctx context.Context, o op, body any, header http.Heade
 	}
 }
 
-func (c *Client) request(ctx context.Context, o op, body any, token string) (*http.Request, error) {
-	target := c.root + o.path
+func (c *Client) request(ctx context.Context, root string, o op, body any, token string) (*http.Request, error) {
+	target := root + o.path
 	if len(o.query) > 0 {
 		target += "?" + o.query.Encode()
 	}

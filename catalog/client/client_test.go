@@ -291,7 +291,7 @@ func TestServerClosesWithoutReading(t *testing.T) {
 	}()
 	srv := foreign(t, `{}`, func(http.ResponseWriter, *http.Request) {})
 	c := connect(t, Config{URI: srv.URL}, nil)
-	c.root = "http://" + lis.Addr().String() + "/v1"
+	c.at = newAddresses([]string{"http://" + lis.Addr().String() + "/v1"})
 	err = calls[5].call(t.Context(), c)
 	wantOnly(t, "commit", err, catalog.ErrUnknownOutcome)
 }
@@ -504,8 +504,8 @@ func FuzzAnswer(f *testing.F) {
 		if status < 200 || status > 599 {
 			status = 200
 		}
-		c := &Client{cfg: Config{}.WithDefaults(), root: "http://catalog/v1", separator: wire.Separator}
-		c.creds = newCredentials(c.cfg, c.root, nil)
+		c := &Client{cfg: Config{}.WithDefaults(), at: newAddresses([]string{"http://catalog/v1"}), separator: wire.Separator}
+		c.creds = newCredentials(c.cfg, newAddresses([]string{"http://catalog/v1/oauth/tokens"}), nil)
 		c.m, _ = newMetrics(nil)
 		c.http = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(body)))}, nil

@@ -12,7 +12,8 @@ import (
 
 // Config says where a catalog is and how long to wait for it.
 type Config struct {
-	// URI is the catalog's base, without /v1: http://127.0.0.1:8181, or https://host/api/catalog.
+	// URI is the catalog's base, without /v1: http://127.0.0.1:8181, or https://host/api/catalog. Several, separated by
+	// commas, are processes on one database: the first that answers is used, until it fails.
 	URI string `yaml:"uri"`
 	// Warehouse is sent with GET /v1/config; catalogs that serve several choose by it. Firn's own needs none.
 	Warehouse string `yaml:"warehouse"`
@@ -32,7 +33,7 @@ type Config struct {
 	TLS TLS `yaml:"tls"`
 	// Timeout bounds one request, its answer included; default 30s.
 	Timeout units.Duration `yaml:"timeout"`
-	// DialTimeout bounds making a connection; default 5s.
+	// DialTimeout bounds making a connection; default 5s, and 2s where there is another address to try.
 	DialTimeout units.Duration `yaml:"dial_timeout"`
 	// MaxAnswer bounds the body of an answer; default 256MiB. A table's metadata with every snapshot must fit.
 	MaxAnswer units.Bytes `yaml:"max_answer"`
@@ -45,6 +46,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = units.Duration(5 * time.Second)
+		if strings.Contains(c.URI, ",") {
+			c.DialTimeout = units.Duration(2 * time.Second)
+		}
 	}
 	if c.Scope == "" {
 		c.Scope = "catalog"
@@ -57,14 +61,14 @@ func (c Config) WithDefaults() Config {
 
 // Validate names the first value that cannot be used.
 func (c Config) Validate() error {
-	if _, err := c.base(); err != nil {
+	if _, err := c.bases(); err != nil {
 		return fmt.Errorf("uri: %w", err)
 	}
 	if err := c.TLS.Validate(); err != nil {
 		return fmt.Errorf("tls.%w", err)
 	}
 	if c.TokenURI != "" {
-		if _, err := (Config{URI: c.TokenURI}).base(); err != nil {
+		if _, err := parseBase(c.TokenURI); err != nil {
 			return fmt.Errorf("token_uri: %w", err)
 		}
 	}
@@ -85,21 +89,40 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// base parses URI. The messages show no user information: it may be a password.
-func (c Config) base() (*url.URL, error) {
-	if c.URI == "" {
+// maxAddresses bounds what URI lists.
+const maxAddresses = 16
+
+// bases parses the addresses in URI.
+func (c Config) bases() ([]*url.URL, error) {
+	list := strings.Split(c.URI, ",")
+	if len(list) > maxAddresses {
+		return nil, fmt.Errorf("it lists %d addresses, at most %d are taken: put a balancer in front", len(list), maxAddresses)
+	}
+	out := make([]*url.URL, len(list))
+	for i, s := range list {
+		var err error
+		if out[i], err = parseBase(strings.TrimSpace(s)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// parseBase parses one address. The messages show no user information: it may be a password.
+func parseBase(s string) (*url.URL, error) {
+	if s == "" {
 		return nil, errors.New("it is empty: write the catalog's address, as in http://127.0.0.1:8181")
 	}
-	u, err := url.Parse(c.URI)
+	u, err := url.Parse(s)
 	switch {
 	case err != nil:
 		return nil, errors.New("it is not a URL: write http://host:port or https://host/path")
 	case u.User != nil:
 		return nil, fmt.Errorf("%s has a user name in it: set token instead", u.Redacted())
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return nil, fmt.Errorf("%q: write http://host:port or https://host/path", c.URI)
+		return nil, fmt.Errorf("%q: write http://host:port or https://host/path", s)
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("%q has a query or a fragment: write the base only", c.URI)
+		return nil, fmt.Errorf("%q has a query or a fragment: write the base only", s)
 	}
 	u.Path = strings.TrimSuffix(strings.TrimRight(u.Path, "/"), "/v1")
 	u.RawPath = ""

@@ -34,7 +34,7 @@ const (
 // before its end. Safe for concurrent use; one replacement runs at a time.
 type credentials struct {
 	cfg  Config
-	uri  string // of the token endpoint
+	at   *addresses // of the token endpoint
 	http *http.Client
 	now  func() time.Time
 
@@ -46,12 +46,8 @@ type credentials struct {
 	refresh time.Time
 }
 
-func newCredentials(cfg Config, root string, hc *http.Client) *credentials {
-	uri := cfg.TokenURI
-	if uri == "" {
-		uri = root + "/oauth/tokens"
-	}
-	return &credentials{cfg: cfg, uri: uri, http: hc, now: time.Now, slot: make(chan struct{}, 1)}
+func newCredentials(cfg Config, at *addresses, hc *http.Client) *credentials {
+	return &credentials{cfg: cfg, at: at, http: hc, now: time.Now, slot: make(chan struct{}, 1)}
 }
 
 // renewable tells whether a token that was refused can be replaced.
@@ -108,10 +104,22 @@ func (c *credentials) refused(token string) {
 	}
 }
 
-// fetch asks for a token by client credentials (RFC 6749, 4.4).
-func (c *credentials) fetch(ctx context.Context) error {
+// fetch asks for a token, at one address after the other until one can answer.
+func (c *credentials) fetch(ctx context.Context) (err error) {
+	c.at.each(func(i int, uri string) bool {
+		if err = c.fetchFrom(ctx, uri); !errors.Is(err, catalog.ErrUnavailable) || ctx.Err() != nil {
+			return true
+		}
+		c.at.leave(i)
+		return false
+	})
+	return err
+}
+
+// fetchFrom asks for a token by client credentials (RFC 6749, 4.4).
+func (c *credentials) fetchFrom(ctx context.Context, uri string) error {
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {c.cfg.ClientID}, "client_secret": {c.cfg.ClientSecret.Reveal()}, "scope": {c.cfg.Scope}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.uri, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, uri, strings.NewReader(form.Encode()))
 	if err != nil {
 		return fmt.Errorf("%w: token endpoint: %w", catalog.ErrInvalid, err)
 	}
@@ -126,10 +134,10 @@ func (c *credentials) fetch(ctx context.Context) error {
 	defer res.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxTokenAnswer+1))
 	if err != nil || len(raw) > maxTokenAnswer {
-		return fmt.Errorf("%w: token endpoint %s: the answer cannot be read", catalog.ErrUnavailable, c.uri)
+		return fmt.Errorf("%w: token endpoint %s: the answer cannot be read", catalog.ErrUnavailable, uri)
 	}
 	if res.StatusCode != http.StatusOK {
-		return c.failure(res.StatusCode, raw)
+		return tokenFailure(uri, res.StatusCode, raw)
 	}
 	var a struct {
 		Token   string `json:"access_token"`
@@ -137,10 +145,10 @@ func (c *credentials) fetch(ctx context.Context) error {
 		Expires int64  `json:"expires_in"`
 	}
 	if err := json.Unmarshal(raw, &a); err != nil || a.Token == "" || strings.ContainsAny(a.Token, "\r\n\x00") {
-		return fmt.Errorf("%w: token endpoint %s: the answer holds no token", catalog.ErrInvalid, c.uri)
+		return fmt.Errorf("%w: token endpoint %s: the answer holds no token", catalog.ErrInvalid, uri)
 	}
 	if a.Type != "" && !strings.EqualFold(a.Type, "bearer") {
-		return fmt.Errorf("%w: token endpoint %s: tokens of type %q are not supported", catalog.ErrInvalid, c.uri, a.Type)
+		return fmt.Errorf("%w: token endpoint %s: tokens of type %q are not supported", catalog.ErrInvalid, uri, a.Type)
 	}
 	life := time.Duration(min(max(a.Expires, 0), int64((365*24*time.Hour)/time.Second))) * time.Second
 	if life == 0 {
@@ -152,8 +160,8 @@ func (c *credentials) fetch(ctx context.Context) error {
 	return nil
 }
 
-// failure classifies an answer that is no token. It quotes the error's code alone: a description may repeat what was sent.
-func (c *credentials) failure(status int, raw []byte) error {
+// tokenFailure classifies an answer that is no token. It quotes the error's code alone: a description may repeat what was sent.
+func tokenFailure(uri string, status int, raw []byte) error {
 	var e struct {
 		Code string `json:"error"`
 	}
@@ -169,7 +177,7 @@ func (c *credentials) failure(status int, raw []byte) error {
 	case status >= 300:
 		sentinel, remedy = catalog.ErrInvalid, ": does the catalog issue tokens itself? set token_uri otherwise"
 	}
-	return fmt.Errorf("%w: token endpoint %s: HTTP %d %s%s", sentinel, c.uri, status, e.Code, remedy)
+	return fmt.Errorf("%w: token endpoint %s: HTTP %d %s%s", sentinel, uri, status, e.Code, remedy)
 }
 
 // TLS says which servers are believed, and which certificate the client shows.

@@ -10,8 +10,13 @@
 //     success that cannot be read.
 //   - The other sentinels: the catalog answered, and nothing was changed.
 //
-// Nothing is sent twice: retrying belongs to the caller. The one exception is a request that was answered with 401, before
-// anything was done, because the token that the client got for its secret has ended early: it is sent again once, with a
-// new token. Redirects are not followed, so that a token never
+// Nothing that may have had an effect is sent twice: retrying belongs to the caller. A request that was answered with 401,
+// before anything was done, because the token that the client got for its secret has ended early, is sent again once, with
+// a new token.
+//
+// Config.URI may list the addresses of several processes on one database. A request goes to the one that answered last.
+// When that fails (no connection, a cut one, 5xx) the next request begins at another one; and this one goes there too
+// where it surely had no effect: it reads, or its error would be ErrUnavailable. An unknown outcome stays one, and goes
+// to the caller. Redirects are not followed, so that a token never
 // reaches another host. Every answer is bounded in size before it is decoded.
 package client

@@ -9,8 +9,9 @@ import (
 
 // metrics of the client. Labels are bounded: op is the name of a request, outcome one word of errors.go.
 type metrics struct {
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
+	requests  *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	failovers prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -19,6 +20,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Requests to the catalog by what they asked and how they ended."}, []string{"op", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "firn_catalog_client_request_seconds",
 			Help: "Time until the catalog had answered.", NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"op"}),
+		failovers: prometheus.NewCounter(prometheus.CounterOpts{Name: "firn_catalog_client_failovers_total",
+			Help: "Times that the catalog failed at one of its addresses and the next one's turn began."}),
 	}
 	if reg == nil {
 		return m, nil
@@ -27,7 +30,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if m.requests, err = register(reg, m.requests); err != nil {
 		return nil, err
 	}
-	m.seconds, err = register(reg, m.seconds)
+	if m.seconds, err = register(reg, m.seconds); err != nil {
+		return nil, err
+	}
+	m.failovers, err = register(reg, m.failovers)
 	return m, err
 }
 

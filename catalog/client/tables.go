@@ -189,7 +189,7 @@ func (c *Client) CommitTransaction(ctx context.Context, commits []catalog.TableC
 	case len(commits) == 0:
 		return fmt.Errorf("%s: %w: it has no tables", o, catalog.ErrInvalid)
 	case c.noTx:
-		return fmt.Errorf("%s: %w: %s commits one table at a time", o, catalog.ErrUnsupported, c.root)
+		return fmt.Errorf("%s: %w: %s commits one table at a time", o, catalog.ErrUnsupported, c.at)
 	}
 	_, err := c.call(ctx, o, body, nil)
 	return err
@@ -255,7 +255,7 @@ func (c *Client) historyCall(ctx context.Context, o op, id catalog.Identifier, a
 		return fmt.Errorf("history: %w", err)
 	}
 	if !c.firn {
-		return fmt.Errorf("history of table %s: %w: %s keeps no commit history", id, catalog.ErrUnsupported, c.root)
+		return fmt.Errorf("history of table %s: %w: %s keeps no commit history", id, catalog.ErrUnsupported, c.at)
 	}
 	o.path, o.about = "/firn"+c.tablePath(id)+"/history", id.String()
 	_, err := c.call(ctx, o, nil, answer)

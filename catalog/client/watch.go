@@ -32,12 +32,12 @@ func (c *Client) Watch(ctx context.Context, id catalog.Identifier, after int64, 
 		return fmt.Errorf("watch: %w", err)
 	}
 	if !c.watch {
-		return fmt.Errorf("watch %s: %w: %s tells of no commits", id, catalog.ErrUnsupported, c.root)
+		return fmt.Errorf("watch %s: %w: %s tells of no commits", id, catalog.ErrUnsupported, c.at)
 	}
 	pause := watchAgainMin
 	for {
-		before := after
-		err := c.stream(ctx, id, &after, each)
+		before, address := after, c.at.current()
+		err := c.stream(ctx, c.at.roots[address], id, &after, each)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -47,6 +47,8 @@ func (c *Client) Watch(ctx context.Context, id catalog.Identifier, after int64, 
 			return own.err
 		case err != nil && !errors.Is(err, catalog.ErrUnavailable):
 			return fmt.Errorf("watch %s: %w", id, err)
+		case err != nil:
+			c.leave(address, op{name: "watch"}, err)
 		}
 		if after != before {
 			pause = watchAgainMin
@@ -67,7 +69,7 @@ type eachError struct{ err error }
 func (e *eachError) Error() string { return e.err.Error() }
 
 // stream reads one stream of events. It returns nil when the server asks to connect again.
-func (c *Client) stream(ctx context.Context, id catalog.Identifier, after *int64, each func(catalog.Event) error) error {
+func (c *Client) stream(ctx context.Context, root string, id catalog.Identifier, after *int64, each func(catalog.Event) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	silence := time.AfterFunc(watchSilence, cancel)
@@ -77,7 +79,7 @@ func (c *Client) stream(ctx context.Context, id catalog.Identifier, after *int64
 	if *after != 0 {
 		header.Set("Last-Event-Id", strconv.FormatInt(*after, 10))
 	}
-	res, err := c.exchange(ctx, o, nil, header)
+	res, err := c.exchange(ctx, root, o, nil, header)
 	var none *noAnswerError
 	if errors.As(err, &none) {
 		return transportError(o, false, none.err)

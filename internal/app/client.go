@@ -24,7 +24,7 @@ type Target struct {
 	Config  string // firn.yaml
 	Data    string // data directory of a local firn up
 	URI     string // Flight SQL: host:port or grpc://host:port
-	Catalog string // http://host:port
+	Catalog string // http://host:port; several processes on one database separated by commas
 	HTTP    string // host:port or http://host:port of the status page
 	Token   units.Secret
 }
@@ -68,10 +68,13 @@ func NewClient(t Target, log *slog.Logger) (*Client, error) {
 	setIf(&c.flight, trimScheme(t.URI))
 	setIf(&c.http, trimScheme(t.HTTP))
 	if t.Catalog != "" {
-		cfg.Catalog.URI = t.Catalog
-		if !strings.Contains(t.Catalog, "://") {
-			cfg.Catalog.URI = "http://" + t.Catalog
+		addresses := strings.Split(t.Catalog, ",")
+		for i, a := range addresses {
+			if !strings.Contains(a, "://") {
+				addresses[i] = "http://" + a
+			}
 		}
+		cfg.Catalog.URI = strings.Join(addresses, ",")
 	}
 	return c, nil
 }

@@ -63,7 +63,7 @@ type Storage struct {
 type Catalog struct {
 	server.Config `yaml:",inline"`
 	// URI names a catalog elsewhere; the roles of this process use it instead of one of their own.
-	URI string `yaml:"uri" jsonschema_description:"Base of an Iceberg REST catalog elsewhere, without /v1."`
+	URI string `yaml:"uri" jsonschema_description:"Base of an Iceberg REST catalog elsewhere, without /v1; several processes on one database separated by commas."`
 	// Client tunes how this process reaches a catalog over HTTP.
 	Client CatalogClient `yaml:"client" jsonschema_description:"How a catalog over HTTP is reached."`
 }
