@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -22,7 +23,6 @@ import (
 // What may become of a request at one of several processes.
 const (
 	answers  = "answers"
-	down     = "down"     // nobody listens
 	busy     = "busy"     // 503 in the catalog's own words: it did not begin
 	proxied  = "proxied"  // 503 of a proxy: it may have begun
 	broken   = "broken"   // 500
@@ -35,16 +35,19 @@ const (
 // process is one catalog of several on one database.
 type process struct {
 	*httptest.Server
-	behave        string
 	asked, effect atomic.Int64
+	behaviour     atomic.Value // string
 }
 
 func newProcess(t interface{ Cleanup(func()) }) *process {
-	p := &process{behave: answers}
+	p := &process{}
+	p.will(answers)
 	p.Server = httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(p.Close)
 	return p
 }
+
+func (p *process) will(do string) { p.behaviour.Store(do) }
 
 func (p *process) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/v1/config" {
@@ -59,8 +62,8 @@ func (p *process) serve(w http.ResponseWriter, r *http.Request) {
 	model := func(code int, typ string) {
 		refuse(code, fmt.Sprintf(`{"error":{"message":"m","type":%q,"code":%d}}`, typ, code))
 	}
-	switch p.behave {
-	case down, cuts:
+	switch p.behaviour.Load() {
+	case cuts:
 		panic(http.ErrAbortHandler)
 	case busy:
 		model(503, wire.TypeUnavailable)
@@ -89,7 +92,7 @@ func TestSeveralAddresses(t *testing.T) {
 		for _, call := range calls {
 			a, b := newProcess(t), newProcess(t)
 			c := connect(t, Config{URI: a.URL + ", " + b.URL}, nil)
-			a.behave = first
+			a.will(first)
 			err := call.call(t.Context(), c)
 			what := fmt.Sprintf("%s where the first %s", call.name, first)
 			elsewhere := first == busy || call.kind == reads && slices.Contains([]string{proxied, broken, cuts, loses}, first)
@@ -131,7 +134,7 @@ func TestEffectsOnce(t *testing.T) {
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		for _, p := range ps {
-			p.behave = rapid.SampledFrom([]string{answers, busy, proxied, broken, cuts, loses}).Draw(r, "behaviour")
+			p.will(rapid.SampledFrom([]string{answers, busy, proxied, broken, cuts, loses}).Draw(r, "behaviour"))
 		}
 		call := rapid.SampledFrom(calls).Draw(r, "call")
 		before := total()
@@ -139,7 +142,7 @@ func TestEffectsOnce(t *testing.T) {
 		n := total() - before
 		switch {
 		case call.kind == reads:
-			if slices.ContainsFunc(ps, func(p *process) bool { return p.behave == answers }) && err != nil {
+			if slices.ContainsFunc(ps, func(p *process) bool { return p.behaviour.Load() == answers }) && err != nil {
 				r.Fatalf("%s fails with %v though one answers", call.name, err)
 			}
 		case err == nil && n != 1, errors.Is(err, catalog.ErrUnavailable) && n != 0, errors.Is(err, catalog.ErrUnknownOutcome) && n > 1:
@@ -178,10 +181,13 @@ func TestNobodyListens(t *testing.T) {
 
 // TestWatchElsewhere: a watch goes on at another process, from the last event on.
 func TestWatchElsewhere(t *testing.T) {
+	var mu sync.Mutex
 	var after []string
 	serve := func(events string) *httptest.Server {
 		return foreign(t, `{"endpoints":["`+endpointWatch+`"]}`, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
 			after = append(after, r.Header.Get("Last-Event-Id"))
+			mu.Unlock()
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, events)
 			_ = http.NewResponseController(w).Flush()
@@ -199,6 +205,8 @@ func TestWatchElsewhere(t *testing.T) {
 		}
 		return nil
 	})
+	mu.Lock()
+	defer mu.Unlock()
 	if !errors.Is(err, enough) || !slices.Equal(got, []int64{7, 8, 9}) || !slices.Equal(after, []string{"", "8"}) {
 		t.Errorf("events %v, %v; asked for what is after %q", got, err, after)
 	}
