@@ -87,4 +87,7 @@ type Engine interface {
 	Scan(ctx context.Context, r ScanRequest, o Options) (Result, error)
 	// Tables lists the tables, with their schemas when asked; names are exact, not patterns.
 	Tables(ctx context.Context, withSchema bool) ([]TableInfo, error)
+	// Watch calls each, one after the other, for every commit that moves the table's head, and for other changes at least
+	// once after the last of them, until ctx ends or each gives an error. catalog.ErrWatchEnded: from there it cannot go on.
+	Watch(ctx context.Context, r WatchRequest, each func(Commit) error) error
 }

@@ -31,10 +31,10 @@ const (
 )
 
 // errExpired ends a stream that has lasted its time.
-var errExpired = errors.New("the stream has lasted its time: connect again")
+var errExpired = fmt.Errorf("%w: the stream has lasted its time: connect again", catalog.ErrUnavailable)
 
 // errShutdown ends the streams of a process that ends.
-var errShutdown = errors.New("the catalog is shutting down: connect again")
+var errShutdown = fmt.Errorf("%w: the catalog is shutting down: connect again", catalog.ErrUnavailable)
 
 // hub wakes the watchers of a table.
 type hub struct {

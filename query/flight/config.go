@@ -27,6 +27,8 @@ type Config struct {
 	MaxStatement units.Bytes `yaml:"max_statement" jsonschema_description:"Longest SQL text; default 256KiB."`
 	// MaxConcurrent bounds the calls that run a query at the same time; further ones are refused; default 64.
 	MaxConcurrent int `yaml:"max_concurrent" jsonschema_description:"Queries at the same time; default 64."`
+	// MaxWatches bounds the watches of tables that run at the same time; further ones are refused; default 256.
+	MaxWatches int `yaml:"max_watches" jsonschema_description:"Watches of tables at the same time; default 256."`
 	// MaxHandles bounds the prepared statements that are held; default 4096.
 	MaxHandles int `yaml:"max_handles" jsonschema_description:"Prepared statements held for clients; default 4096."`
 	// MaxBound bounds the bound parameters held by all prepared statements together; default 256MiB.
@@ -58,6 +60,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.MaxConcurrent == 0 {
 		c.MaxConcurrent = 64
+	}
+	if c.MaxWatches == 0 {
+		c.MaxWatches = 256
 	}
 	if c.MaxHandles == 0 {
 		c.MaxHandles = 4096
@@ -92,6 +97,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("max_statement: %s is not within 1KiB to a quarter of max_message", c.MaxStatement)
 	case c.MaxConcurrent < 1:
 		return fmt.Errorf("max_concurrent: %d is less than 1", c.MaxConcurrent)
+	case c.MaxWatches < 1:
+		return fmt.Errorf("max_watches: %d is less than 1", c.MaxWatches)
 	case c.MaxHandles < 1:
 		return fmt.Errorf("max_handles: %d is less than 1", c.MaxHandles)
 	case c.MaxBound < 1<<10:

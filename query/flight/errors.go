@@ -24,6 +24,7 @@ var (
 	ErrBadTicket       = errors.New("the ticket is not one of this server or has expired: ask for the flight again")
 	ErrNoHandle        = errors.New("no such prepared statement: it was closed or has expired, prepare it again")
 	ErrNotServed       = errors.New("not served by this process")
+	ErrSlowReader      = errors.New("the reader of the watch took nothing")
 )
 
 // errorDomain marks the details that reasons travel in (google.rpc.ErrorInfo).
@@ -50,6 +51,9 @@ var wireErrors = []struct {
 	{catalog.ErrNoSuchTable, codes.NotFound, "NO_SUCH_TABLE"},
 	{catalog.ErrNoSuchNamespace, codes.NotFound, "NO_SUCH_NAMESPACE"},
 	{catalog.ErrNoHistory, codes.NotFound, "NO_HISTORY"},
+	{catalog.ErrWatchEnded, codes.OutOfRange, "WATCH_ENDED"},
+	{catalog.ErrUnsupported, codes.Unimplemented, "CATALOG_CANNOT"},
+	{ErrSlowReader, codes.Aborted, "SLOW_READER"},
 	{catalog.ErrUnavailable, codes.Unavailable, "CATALOG_UNAVAILABLE"},
 	{catalog.ErrDenied, codes.PermissionDenied, "CATALOG_DENIED"},
 	{ErrUnauthenticated, codes.Unauthenticated, "UNAUTHENTICATED"},

@@ -34,6 +34,7 @@ type fakeEngine struct {
 	rows   int // of "select numbers"
 	batch  int // rows of a batch
 	errs   map[string]error
+	watch  func(context.Context, query.WatchRequest, func(query.Commit) error) error
 	block  chan struct{}             // "select blocked" waits for it or for ctx
 	onNext func(ctx context.Context) // called before each batch
 
@@ -155,6 +156,12 @@ func (e *fakeEngine) Scan(_ context.Context, r query.ScanRequest, o query.Option
 		return nil, fmt.Errorf("scan %s: %w", r.Table, catalog.ErrNoSuchTable)
 	}
 	return e.result(o), nil
+}
+
+func (e *fakeEngine) Watch(ctx context.Context, r query.WatchRequest, each func(query.Commit) error) error {
+	e.open.Add(1)
+	defer e.open.Add(-1)
+	return e.watch(ctx, r, each)
 }
 
 func (e *fakeEngine) Tables(_ context.Context, withSchema bool) ([]query.TableInfo, error) {

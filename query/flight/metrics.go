@@ -19,6 +19,7 @@ type metrics struct {
 	rows     *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	streams  prometheus.Gauge
+	watches  prometheus.Gauge
 	panics   prometheus.Counter
 }
 
@@ -42,11 +43,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "firn_flight_active_streams", Help: "Queries, scans and tails that are being sent now.",
 		}),
+		watches: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "firn_flight_active_watches", Help: "Watches of tables that run now.",
+		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "firn_flight_panics_total", Help: "Calls that ended in a panic of the server; each is a bug.",
 		}),
 	}
-	m.all = []prometheus.Collector{m.requests, m.seconds, m.rows, m.bytes, m.streams, m.panics}
+	m.all = []prometheus.Collector{m.requests, m.seconds, m.rows, m.bytes, m.streams, m.watches, m.panics}
 	if reg == nil {
 		return m, nil
 	}

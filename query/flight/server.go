@@ -33,19 +33,25 @@ const (
 
 // Server serves one engine, one tail source, or both. Create it with NewServer, end it with Shutdown.
 type Server struct {
-	cfg     Config
-	eng     query.Engine
-	tails   query.TailSource
-	log     *slog.Logger
-	mem     memory.Allocator
-	now     func() time.Time
-	key     ticketKey
-	auth    authenticator
-	stmts   *preparedSet
-	slots   chan struct{} // one per query under way
+	cfg   Config
+	eng   query.Engine
+	tails query.TailSource
+	log   *slog.Logger
+	mem   memory.Allocator
+	now   func() time.Time
+	key   ticketKey
+	auth  authenticator
+	stmts *preparedSet
+	slots chan struct{} // one per query under way
+
+	watchers chan struct{} // one per watch
+	taken    time.Duration // watchTaken; tests shorten it
+	closing  chan struct{} // closed when Shutdown begins
+
 	metrics *metrics
 	grpc    *grpc.Server
 	stop    sync.Once
+	ending  sync.Once
 }
 
 // NewServer returns a server that is not listening yet. eng may be nil when only a tail is served, tails when none is.
@@ -73,6 +79,7 @@ func newServer(cfg Config, eng query.Engine, tails query.TailSource, log *slog.L
 	s := &Server{
 		cfg: cfg, eng: eng, tails: tails, log: log, mem: mem, now: now, key: key, metrics: m,
 		auth: newAuthenticator(cfg.Token.Reveal()), stmts: newPreparedSet(cfg, now), slots: make(chan struct{}, cfg.MaxConcurrent),
+		watchers: make(chan struct{}, cfg.MaxWatches), taken: watchTaken, closing: make(chan struct{}),
 	}
 	opts, err := s.grpcOptions()
 	if err != nil {
@@ -121,9 +128,10 @@ func (s *Server) Serve(lis net.Listener) error {
 	return nil
 }
 
-// Shutdown takes no further calls and waits for those under way; when ctx ends it cuts them off. Either way no
+// Shutdown takes no further calls, ends watches and waits for the others under way; when ctx ends it cuts them off. Either way no
 // handler runs any more when it returns.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.ending.Do(func() { close(s.closing) })
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

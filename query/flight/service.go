@@ -125,6 +125,9 @@ func (v *service) describe(ctx context.Context, c *command) (*arrow.Schema, []qu
 	}
 	c.wireOptions = toWire(o)
 	switch c.Firn {
+	case "watch":
+		_, err := c.watch()
+		return watchSchema, nil, err
 	case "sql":
 		if err := v.s.checkStatement(c.Query); err != nil {
 			return nil, nil, err
@@ -143,7 +146,7 @@ func (v *service) describe(ctx context.Context, c *command) (*arrow.Schema, []qu
 		defer res.Release()
 		return res.Schema(), res.Pins(), nil
 	}
-	return nil, nil, fmt.Errorf("%w: no flight for the command %q: want scan or sql", ErrBadRequest, clip(c.Firn, 32))
+	return nil, nil, fmt.Errorf("%w: no flight for the command %q: want scan, sql or watch", ErrBadRequest, clip(c.Firn, 32))
 }
 
 // options of a command: its own over the headers of the call.
@@ -199,6 +202,9 @@ func (v *service) get(c command, stream flight.FlightService_DoGetServer) error 
 	if err != nil {
 		return err
 	}
+	if c.Firn == "watch" {
+		return v.s.sendWatch(eng, c, stream)
+	}
 	ctx := stream.Context()
 	o, err := v.options(ctx, c)
 	if err != nil {
@@ -223,7 +229,7 @@ func (v *service) get(c command, stream flight.FlightService_DoGetServer) error 
 		}
 		res, err = eng.Query(ctx, c.Query, nil, o)
 	default:
-		return fmt.Errorf("%w: command %q: want scan, sql or tail", ErrBadRequest, clip(c.Firn, 32))
+		return fmt.Errorf("%w: command %q: want scan, sql, tail or watch", ErrBadRequest, clip(c.Firn, 32))
 	}
 	if err != nil {
 		return err

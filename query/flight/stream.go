@@ -19,7 +19,7 @@ type sender struct {
 	stream  flight.FlightService_DoGetServer
 	first   []byte // app_metadata of the first message, the schema
 	metrics *metrics
-	kind    string // label: sql | scan | tail
+	kind    string // label: sql | scan | tail | watch
 }
 
 func (s *sender) Send(d *flight.FlightData) error {

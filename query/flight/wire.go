@@ -34,12 +34,12 @@ const (
 
 // command is the JSON that Firn's own clients put into a descriptor or a ticket: {"firn":"scan","table":…}.
 type command struct {
-	Firn    string `json:"firn"` // scan | sql | tail; tables as the criteria of ListFlights
+	Firn    string `json:"firn"` // scan | sql | tail | watch; tables as the criteria of ListFlights
 	Version int    `json:"v,omitempty"`
 
 	Query string `json:"query,omitempty"` // sql
 
-	Table      string   `json:"table,omitempty"`       // scan, tail
+	Table      string   `json:"table,omitempty"`       // scan, tail, watch
 	Columns    []string `json:"columns,omitempty"`     // scan
 	SnapshotID int64    `json:"snapshot_id,omitempty"` // scan
 	From       vector   `json:"from,omitempty"`        // scan, tail
@@ -47,6 +47,9 @@ type command struct {
 	Limit      int64    `json:"limit,omitempty"`       // scan
 	Epoch      int64    `json:"epoch,omitempty"`       // tail
 	Schema     bool     `json:"schema,omitempty"`      // tables
+
+	After         int64 `json:"after,omitempty"`          // watch: version
+	AfterSnapshot int64 `json:"after_snapshot,omitempty"` // watch
 
 	wireOptions
 }
