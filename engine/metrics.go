@@ -11,6 +11,7 @@ type Metrics struct {
 	rows, dead, skipped, bytes *prometheus.CounterVec
 	commits, failures, ended   *prometheus.CounterVec
 	gaps, gapOffsets           *prometheus.CounterVec
+	events, complete, broken   *prometheus.CounterVec
 	freshness, commitSeconds   *prometheus.HistogramVec
 	batchAge, batchRows        *prometheus.HistogramVec
 }
@@ -36,6 +37,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ended:      counter("firn_engine_restarts_total", "Times that a pipeline started over from the table, by cause.", "cause"),
 		gaps:       counter("firn_ingest_gaps_total", "Gaps that were noted and jumped over, because Kafka no longer held the offsets (on_gap: record)."),
 		gapOffsets: counter("firn_ingest_gap_offsets_total", "Offsets in these gaps: they were never read."),
+		events:     counter("firn_engine_events_total", "Events decoded: rows and dead letters."),
+		complete:   counter("firn_engine_complete_events_total", "Events with nothing missing of what the contract wants; the share of firn_engine_events_total is the SLI of completeness."),
+		broken:     counter("firn_engine_contract_violations_total", "Rules of the contract that events broke, and what was done: dead_letter, null, keep_and_flag.", "column", "rule", "action"),
 		freshness: histogram("firn_engine_freshness_seconds",
 			"Kafka time to queryable, of the oldest row: hot when decoded into the tail, committed when in a snapshot.", seconds, "level"),
 		commitSeconds: histogram("firn_engine_commit_seconds", "One batch from cut to committed.", seconds),
@@ -43,7 +47,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchRows:     histogram("firn_engine_batch_rows", "Rows of a batch.", prometheus.ExponentialBuckets(1, 8, 8)),
 	}
 	if reg != nil {
-		reg.MustRegister(m.rows, m.dead, m.skipped, m.bytes, m.commits, m.failures, m.ended, m.gaps, m.gapOffsets, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
+		reg.MustRegister(m.rows, m.dead, m.skipped, m.bytes, m.commits, m.failures, m.ended, m.gaps, m.gapOffsets, m.events, m.complete, m.broken, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
 	}
 	return m
 }
@@ -52,6 +56,11 @@ func (m *Metrics) decoded(pipeline string, rows int64, d Decoded) {
 	m.rows.WithLabelValues(pipeline).Add(float64(rows))
 	m.bytes.WithLabelValues(pipeline).Add(float64(d.Bytes))
 	m.skipped.WithLabelValues(pipeline).Add(float64(d.Skipped))
+	m.events.WithLabelValues(pipeline).Add(float64(d.Events))
+	m.complete.WithLabelValues(pipeline).Add(float64(d.Complete))
+	for _, v := range d.Violations {
+		m.broken.WithLabelValues(pipeline, v.Column, v.Rule, v.Action).Add(float64(v.Count))
+	}
 	for _, dl := range d.Dead {
 		m.dead.WithLabelValues(pipeline, dl.Reason).Inc()
 	}

@@ -37,6 +37,7 @@ type Status struct {
 	Running  bool // a position was recovered and the source reads
 
 	Rows, DeadLetters, Snapshots int64
+	Events, Complete             int64     // decoded, and of them those with nothing missing of what the contract wants
 	PendingRows                  int64     // decoded, not committed
 	PendingSince                 time.Time // zero when nothing is pending
 	Backpressure                 bool      // the fetch waits for memory

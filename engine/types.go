@@ -122,6 +122,14 @@ type DeadLetter struct {
 	Headers     []Header
 }
 
+// Violation counts, within one Fetch, how often a rule of the contract was broken and what was done with the events.
+type Violation struct {
+	Column string // dotted path; .element and .value stand for what lists and maps hold
+	Rule   string // the reason code that a dead letter would have: missing_field, out_of_range, …
+	Action string // dead_letter, null or keep_and_flag
+	Count  int64
+}
+
 // Decoded is one Fetch after decoding.
 type Decoded struct {
 	Range    offset.Range
@@ -133,6 +141,10 @@ type Decoded struct {
 	MinKafka time.Time  // smallest Kafka timestamp; zero when no record
 	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
 	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
+
+	Events     int64       // rows and dead letters
+	Complete   int64       // rows that lack nothing of what the contract wants; dead letters never count as complete
+	Violations []Violation // of the contract, each column, rule and action once
 }
 
 // Decoder turns fetched records into rows of the table's schema. Not safe for concurrent use.

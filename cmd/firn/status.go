@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ func printStatus(w io.Writer, s *app.Status) {
 		row(w, "  table", p.Table)
 		row(w, "  events/s", fmt.Sprintf("%.0f", p.EventsPerSecond))
 		row(w, "  rows", fmt.Sprintf("%d, %d dead letters, %d snapshots since it started", p.Rows, p.DeadLetters, p.Snapshots))
+		if p.Events > 0 {
+			row(w, "  complete", complete(p.CompleteEvents, p.Events))
+		}
 		row(w, "  lag", fmt.Sprintf("%s records, %s", count(p.LagRecords), seconds(p.LagSeconds)))
 		row(w, "  committed after", fmt.Sprintf("p50 %s, p95 %s", seconds(p.FreshP50), seconds(p.FreshP95)))
 		row(w, "  last commit", clock(p.LastCommit))
@@ -64,6 +68,11 @@ func printStatus(w io.Writer, s *app.Status) {
 			row(w, "  GAPS", fmt.Sprintf("%d, %d offsets were never read; %s", p.Gaps, p.GapOffsets, p.LastGap))
 		}
 	}
+}
+
+// complete prints the share of events that lack nothing, rounded down: what is not whole must not look so.
+func complete(n, of int64) string {
+	return fmt.Sprintf("%.3f %% of %d events lack nothing that the contract wants", math.Floor(1e5*float64(n)/float64(of))/1e3, of)
 }
 
 func seconds(s float64) string {

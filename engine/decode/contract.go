@@ -25,7 +25,9 @@ type Contract struct {
 	// EventTime is the dotted path of the event-time column; empty when there is none.
 	EventTime string
 
-	root *valueType
+	root     *valueType
+	rules    []rule     // demands that are looked at when an event was read
+	complete [][]string // columns that a complete event has, beside the required ones
 }
 
 // kind is how a value is read and stored.
@@ -95,6 +97,7 @@ type valueType struct {
 	closed    bool    // kindStruct with additionalProperties: false
 	elem      *valueType
 	checks    *checks
+	action    Action      // x-on-violation; empty for dead letters
 	avro      *avroType   // what the value is read as, without the null of a union; nil in other formats
 	proto     *protoValue // nil in other formats
 }
@@ -122,11 +125,16 @@ type checks struct {
 	rangeDescription string
 }
 
-// IcebergSchema returns the schema of a table for these events: the contract's fields, all optional, then the ledger
-// columns. Field ids are fresh, in depth-first order from 1 on; the catalog may give others.
+// IcebergSchema returns the schema of a table for these events: the contract's fields, all optional, then what firn adds:
+// ledger.ColViolations where a rule keeps and flags, and the ledger columns. Field ids are fresh, in depth-first order from 1 on; the catalog may give others.
 func (c *Contract) IcebergSchema() *iceberg.Schema {
 	var ids idSource
 	fields := icebergFields(c.root.fields, &ids)
+	if c.flags() {
+		f := violationsField(&ids)
+		f.Type = &iceberg.ListType{ElementID: ids.next(), Element: iceberg.PrimitiveTypes.String}
+		fields = append(fields, f)
+	}
 	fields = append(fields, ledgerFields(&ids)...)
 	return iceberg.NewSchema(0, fields...)
 }

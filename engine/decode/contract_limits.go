@@ -24,6 +24,9 @@ func (p *contractParser) limits(t *tree, v *valueType, at string) error {
 	if c.hasEnum && v.nullable {
 		v.nullable = c.enumAllowsNull
 	}
+	if err := p.action(t, v, at); err != nil {
+		return err
+	}
 	if c.hasEnum || c.hasLen || c.pattern != nil || c.rangeDescription != "" {
 		v.checks = c
 	}
@@ -166,7 +169,7 @@ func (c *checks) bound(v *valueType, num json.Number, lower, exclusive bool, at 
 		} else {
 			c.maxInt = tighter(c.maxInt, n, func(a, b int64) bool { return a < b })
 		}
-	case kindDouble:
+	case kindDouble, kindFloat:
 		f, err := num.Float64()
 		if err != nil {
 			return problemf(at, "the bound does not fit a double")

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/firnlake/firn/internal/ledger"
 )
 
 // Keywords that describe and never decide; they are read over.
@@ -50,6 +48,9 @@ func LoadContract(raw []byte, name string) (*Contract, error) {
 	if err := c.checkRoot(); err != nil {
 		return nil, err
 	}
+	if err := c.soften(); err != nil {
+		return nil, err
+	}
 	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
 		c.EventTime = defaultEventTime
 	}
@@ -64,7 +65,7 @@ func (c *Contract) checkRoot() error {
 		return fmt.Errorf(`%w: %s#/type allows null for the whole event: write "type": "object"`, ErrContract, c.Name)
 	}
 	for _, f := range c.root.fields {
-		for _, l := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt} {
+		for _, l := range ownColumns {
 			if strings.EqualFold(f.name, l) {
 				at := "/properties/" + escapePointer(f.name)
 				if c.root.avro != nil || c.root.proto != nil {

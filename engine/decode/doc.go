@@ -27,6 +27,9 @@
 //   - null is for types that list "null"; a field that is absent and not required is null in the table;
 //   - a byte-order mark is not JSON.
 //
+// Rules are looked at when an event was read whole, on the values in its row: they cost nothing where there are none, and are the
+// same for all formats. What a JSON Schema says without x-on-violation is checked while reading, and makes dead letters.
+//
 // Invariants: a record gives one row or one dead letter, never both and never half a row; columns have equal lengths
 // at every record boundary; the batch handed out is never written again. The receiver of Decoded owns Rows and
 // releases it; buffers return to the allocator then. A decoder belongs to one goroutine; batches may be released in any.

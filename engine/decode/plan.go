@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // valuePlan says how one value is read and where it goes.
@@ -105,6 +107,7 @@ type planner struct {
 	contract *Contract
 	alloc    memory.Allocator
 	maxDepth int
+	flags    *column // of ledger.ColViolations, once planned
 }
 
 func (pl *planner) errorf(place, format string, args ...any) error {
@@ -115,7 +118,7 @@ func (pl *planner) errorf(place, format string, args ...any) error {
 func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field, isLedger func(string) bool) (*column, *objectPlan, error) {
 	col := &column{layout: layoutStruct, alloc: pl.alloc}
 	obj := &objectPlan{col: col, closed: pl.contract.root.closed, depth: 1}
-	user := slices.DeleteFunc(slices.Clone(fields), func(f iceberg.NestedField) bool { return isLedger(f.Name) })
+	user := slices.DeleteFunc(slices.Clone(fields), func(f iceberg.NestedField) bool { return slices.Contains(ownColumns, f.Name) })
 	if err := pl.missing(pl.contract.root, user, ""); err != nil {
 		return nil, nil, err
 	}
@@ -126,6 +129,15 @@ func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field,
 				return nil, nil, err
 			}
 			col.kids = append(col.kids, k)
+			continue
+		}
+		if f.Name == ledger.ColViolations && pl.contract.flags() {
+			if !isStringList(f.Type) {
+				return nil, nil, pl.errorf(f.Name, "it is a %s and must be a list<string>: rename it, firn adds its own", f.Type)
+			}
+			text := &column{dt: arrowFields[i].Type.(*arrow.ListType).Elem(), layout: layoutBytes, alloc: pl.alloc}
+			pl.flags = &column{dt: arrowFields[i].Type, layout: layoutList, alloc: pl.alloc, kids: []*column{text}}
+			col.kids = append(col.kids, pl.flags)
 			continue
 		}
 		k, err := pl.structField(obj, pl.contract.root, f, arrowFields[i].Type, "")

@@ -42,7 +42,7 @@ func protoDemo(tb testing.TB) []byte {
 		"metadata":{"event_timestamp":"2026-06-04T11:01:23.456Z","trace_id":"abcd-1234","source":"web-frontend"}}`), m); err != nil {
 		tb.Fatal(err)
 	}
-	raw, err := proto.Marshal(m)
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		tb.Fatal(err)
 	}

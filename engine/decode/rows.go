@@ -81,6 +81,8 @@ type rows struct {
 	root      *column
 	led       ledgerColumns
 	eventTime *column // nil when the table has none
+	rules     ruleSet
+	ruled     bool // there are rules
 
 	// read reads one payload into the columns of the contract. On false failure says why, and the columns hold parts of a
 	// row, which are taken back; or halt says why nothing can be decoded now, this payload included.
@@ -109,6 +111,10 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	if d.root, event, err = pl.root(fields, as.Fields(), isLedger); err != nil {
 		return rows{}, nil, err
 	}
+	if d.rules, err = newRuleSet(c, event, pl.flags); err != nil {
+		return rows{}, nil, err
+	}
+	d.ruled = len(d.rules.rules) > 0
 	if err := d.led.find(fields, d.root.kids); err != nil {
 		return rows{}, nil, err
 	}
@@ -146,10 +152,13 @@ func (d *rows) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	d.root.reserve(len(f.Records), int(out.Bytes))
 	if d.records(f, &out); d.halt != nil {
 		err, d.halt = d.halt, nil
+		d.rules.take() // the same records come again
 		d.root.drop()
 		return engine.Decoded{}, err
 	}
 	out.TraceIDs = sampleTraceIDs(f.Records)
+	out.Complete, out.Violations = d.rules.completeRows(d.led.partition.n), d.rules.take()
+	out.Events = int64(d.led.partition.n + len(out.Dead))
 	if d.root.n == 0 {
 		d.root.drop()
 		return out, nil
@@ -200,6 +209,11 @@ func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
 			if d.halt != nil {
 				return
 			}
+			d.rules.refused(d.failure)
+			out.Dead = append(out.Dead, d.deadLetter(r))
+			continue
+		}
+		if d.ruled && !d.keeps() {
 			out.Dead = append(out.Dead, d.deadLetter(r))
 			continue
 		}
@@ -212,6 +226,18 @@ func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
 	if minKafka >= 0 {
 		out.MinKafka = time.UnixMicro(kafkaMicros(minKafka)).UTC()
 	}
+}
+
+// keeps holds the row that was just read against the rules of the contract; false when it is a dead letter.
+func (d *rows) keeps() bool {
+	row := d.led.partition.n
+	r := d.rules.hold(row)
+	if r == nil {
+		return true
+	}
+	d.failure = failure{reason: r.reason, place: r.place(), message: cut(r.wanted(), maxMessage)}
+	d.root.rollback(row)
+	return false
 }
 
 // maxEvent is the greatest event time of the rows at hand; zero when none has one.

@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/compaction"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/config"
@@ -134,6 +135,9 @@ type Pipeline struct {
 	Message  string          `yaml:"message" jsonschema_description:"Protobuf: full name of the event's message; default the first of the file."`
 	Framing  string          `yaml:"framing" jsonschema:"enum=confluent,enum=none" jsonschema_description:"Protobuf: what stands before an event: Confluent's header (default), or none."`
 	Writers  []string        `yaml:"writer_schemas" jsonschema_description:"Avro in single-object encoding: files of older schemas that events may be written with."`
+
+	// Rules are what the events must keep beside the types of the schema.
+	Rules decode.Rules `yaml:"contract" jsonschema_description:"What events must keep beside their types, and what happens to those that do not (docs/formats.md)."`
 
 	Table      string   `yaml:"table" jsonschema:"required" jsonschema_description:"namespace.table"`
 	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`

@@ -3,6 +3,7 @@ package app
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -156,6 +159,54 @@ func TestParseVector(t *testing.T) {
 	for _, bad := range []string{"0", "0:", ":1", "a:1", "0:-1", "-1:0", "0:1 0:2", "0:1:2"} {
 		if v, err := offset.ParseVector(bad); err == nil {
 			t.Errorf("%q gave %v", bad, v)
+		}
+	}
+}
+
+// TestRulesOfAContract: rules stand in the pipeline, and null is a word there.
+func TestRulesOfAContract(t *testing.T) {
+	dir := t.TempDir()
+	write := func(rules string) string {
+		t.Helper()
+		path := filepath.Join(dir, "firn.yaml")
+		text := "warehouse: file://" + dir + "/wh\nkafka: {brokers: ['127.0.0.1:9092']}\npipelines:\n  - {name: p, topic: t, table: a.b, schema: event.json, contract: " + rules + "}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := os.WriteFile(filepath.Join(dir, "event.json"), []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"string"},"n":{"type":"integer"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := write(`{on_violation: keep_and_flag, rules: [{column: n, min: -1, max: 10, on_violation: null}, {column: id, pattern: "^x"}], complete: [n]}`)
+	if _, err := ValidateConfig(path); err != nil {
+		t.Fatal(err)
+	}
+	cfg, _, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := cfg.Pipelines[0].Rules; r.Rules[0].OnViolation != decode.ActionNull || r.Rules[0].Min != "-1" || r.Rules[1].OnViolation != "" {
+		t.Errorf("rules were read as %+v", r)
+	}
+	f, err := cfg.newFormat(cfg.Pipelines[0], slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := f.contract.IcebergSchema().FindFieldByName(ledger.ColViolations); !ok {
+		t.Error("the table has no column for rows that are kept and flagged")
+	}
+	for rules, want := range map[string]string{
+		`{rules: [{column: id, pattern: x, on_violation: null}]}`:    "null needs an optional column",
+		`{rules: [{column: idd, required: true}]}`:                   "the nearest is id",
+		`{rules: [{column: n, min: 1, on_violation: drop}]}`:         "on_violation",
+		`{rules: [{column: n}]}`:                                     "has no demand",
+		`{rules: [{column: n, minimum: 1}]}`:                         "unknown key",
+		`{complete: [nn]}`:                                           "contract.complete[0]",
+		`{on_violation: keep, rules: [{column: n, required: true}]}`: "on_violation",
+	} {
+		if _, err := ValidateConfig(write(rules)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %s", rules, err, want)
 		}
 	}
 }

@@ -101,6 +101,14 @@ func (c *Config) beside(path string) string {
 }
 
 func (f *format) load(raw []byte, refs []registry.Reference, name string) (*decode.Contract, error) {
+	c, err := f.loadSchema(raw, refs, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.WithRules(f.cfg.Rules)
+}
+
+func (f *format) loadSchema(raw []byte, refs []registry.Reference, name string) (*decode.Contract, error) {
 	switch {
 	case f.cfg.Format == formatProtobuf && isDescriptorSet(name):
 		return decode.LoadDescriptorSet(raw, name, f.cfg.Message)

@@ -198,7 +198,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 	}
 	v, s := judge(f), f.engine
 	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters),
-		Rows: s.Rows, DeadLetters: s.DeadLetters, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
+		Rows: s.Rows, DeadLetters: s.DeadLetters, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
 		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,

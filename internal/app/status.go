@@ -38,6 +38,8 @@ type PipelineStatus struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	Rows            int64   `json:"rows"`
 	DeadLetters     int64   `json:"dead_letters"`
+	Events          int64   `json:"events"`          // rows and dead letters
+	CompleteEvents  int64   `json:"complete_events"` // of them those with nothing missing of what the contract wants
 	Snapshots       int64   `json:"snapshots"`
 	PendingRows     int64   `json:"pending_rows"`
 	PendingSeconds  float64 `json:"pending_seconds"`

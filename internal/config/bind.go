@@ -96,7 +96,7 @@ func (b *binder) plain(path string, n ast.Node) (_ ast.Node, ok bool) {
 	return nil, false
 }
 
-// bind reads node n into v. A null leaves v as it is.
+// bind reads node n into v. A null leaves v as it is, unless its type has SetNull.
 func (b *binder) bind(path string, n ast.Node, v reflect.Value, enum []string, depth int) {
 	n, ok := b.plain(path, n)
 	if !ok || n == nil {
@@ -110,6 +110,10 @@ func (b *binder) bind(path string, n ast.Node, v reflect.Value, enum []string, d
 		return
 	}
 	if _, null := n.(*ast.NullNode); null {
+		if w, ok := v.Addr().Interface().(interface{ SetNull() }); ok { // a key that takes null for a word
+			b.at(path, n.GetToken())
+			w.SetNull()
+		}
 		return
 	}
 	t := v.Type()

@@ -15,6 +15,10 @@ const (
 	ColIngestedAt = "_ingested_at"     // timestamptz, when Firn decoded the row
 )
 
+// ColViolations is the column, list of string, of a table whose contract keeps events that break a rule: each broken rule
+// as column:reason; null for the others.
+const ColViolations = "_contract_violations"
+
 // ColGapNext is the column of a gaps table that ends the stretch which _kafka_offset begins.
 const ColGapNext = "next_offset" // long
 
