@@ -19,6 +19,11 @@ type options struct {
 	history   []int
 	commits   int
 	reference int
+
+	tables  []int
+	seconds int
+	store   string
+	profile string
 }
 
 // Main runs the benchmark with its command line and prints to stdout.
@@ -29,27 +34,46 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	history := fs.String("history", "0,1000,10000", "snapshots in the metadata before the first commit, separated by commas")
 	fs.IntVar(&o.commits, "commits", 50, "commits of each run")
 	fs.IntVar(&o.reference, "reference", 1, "commits of each run by the reference, which takes seconds for one with a long history")
+	tables := fs.String("tables", "", "instead: tables that commit each second to one catalog, as in 100,1000")
+	fs.IntVar(&o.seconds, "seconds", 5, "length of each run of -tables, in seconds")
+	fs.StringVar(&o.store, "store", "", "database of the catalog of -tables, as in postgres://firn@127.0.0.1:5432/firn, with PGPASSWORD set; default SQLite")
+	fs.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the catalog of -tables")
+	warehouse := fs.String("serve", "", "be that catalog, over a warehouse in this directory, until the input ends")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err
 	}
-	for _, s := range strings.Split(*history, ",") {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 0 {
-			return fmt.Errorf("-history %q: %q is no number of snapshots", *history, s)
-		}
-		o.history = append(o.history, n)
+	if *warehouse != "" {
+		return serve(ctx, *warehouse, o.store, o.profile, os.Stdin, stdout)
 	}
-	if o.commits < 1 || o.reference < 1 {
-		return fmt.Errorf("-commits %d and -reference %d must be positive", o.commits, o.reference)
+	var err error
+	if o.history, err = numbers("history", *history, 0); err != nil {
+		return err
+	}
+	if *tables != "" {
+		if o.tables, err = numbers("tables", *tables, 1); err != nil {
+			return err
+		}
+	}
+	if o.commits < 1 || o.reference < 1 || o.seconds < 1 {
+		return fmt.Errorf("-commits %d, -reference %d and -seconds %d must be positive", o.commits, o.reference, o.seconds)
 	}
 	if err := o.Validate(); err != nil {
 		return err
 	}
 	rep := report.New("commit", stdout, o.JSON)
 	rep.Set("seed", o.Seed)
+	if len(o.tables) > 0 {
+		rep.Set("seconds", o.seconds)
+		for _, n := range o.tables {
+			if err := measureTables(ctx, rep, n, o); err != nil {
+				return fmt.Errorf("%d tables: %w", n, err)
+			}
+		}
+		return rep.Close()
+	}
 	rep.Set("commits", o.commits)
 	for _, n := range o.history {
 		if err := measure(ctx, rep, n, o); err != nil {
@@ -57,6 +81,18 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 	}
 	return rep.Close()
+}
+
+// numbers reads a list of numbers, each at least least.
+func numbers(flag, list string, least int) (out []int, err error) {
+	for _, s := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least {
+			return nil, fmt.Errorf("-%s %q: %q is no number from %d on", flag, list, s, least)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 // contestant is one way to commit to one table.

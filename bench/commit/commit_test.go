@@ -59,7 +59,7 @@ func TestAWrongTableIsRefused(t *testing.T) {
 }
 
 func TestMainRefusesNonsense(t *testing.T) {
-	for _, args := range [][]string{{"-runs", "1"}, {"-history", "-1"}, {"-history", "1,x"}, {"-commits", "0"}, {"-reference", "0"}, {"-nope"}} {
+	for _, args := range [][]string{{"-runs", "1"}, {"-history", "-1"}, {"-history", "1,x"}, {"-commits", "0"}, {"-reference", "0"}, {"-tables", "0"}, {"-tables", "3,"}, {"-seconds", "0"}, {"-nope"}} {
 		if err := Main(context.Background(), args, &bytes.Buffer{}); err == nil {
 			t.Errorf("%v was taken", args)
 		}

@@ -6,4 +6,9 @@
 // SQL catalog does for a commit (load the metadata, apply, write the next metadata.json, compare and swap its location
 // in SQLite) without that package itself, whose ORM this module does not need. At the end both tables are loaded anew,
 // and their snapshots and totals have to be right.
+//
+// With -tables it measures something else: how long a commit takes when many tables commit each second to one catalog, which
+// runs in a process of its own, on SQLite or on the Postgres that -store names. A commit is what the committer sends over
+// HTTP, without its files; it is timed from when it was due, so that a catalog that falls behind shows. Every table has to
+// stand at its last commit in the end.
 package commit
