@@ -23,24 +23,25 @@ type pending struct {
 	report *Report
 	id     int64 // of the snapshot, in all attempts
 	done   []*rewritten
-	merge  map[string]bool // manifests to be merged besides those that hold inputs
+	merges [][]string // manifests, besides those that hold inputs, of which each group becomes one
 
 	gone    []*rewritten           // an input is not live any more
 	new     []iceberg.ManifestFile // nil: to be written
 	drop    map[string]bool        // what new replaces
+	merged  int                    // of new, those that merges gave
 	written []string               // manifests and lists that all attempts stored
 	unsure  bool                   // an attempt got no answer: nothing is deleted any more
 }
 
 // build makes the snapshot on a head.
 func (p *pending) build(ctx context.Context, head snapshot.Head) (table.Snapshot, error) {
-	if v := head.Meta.Version(); v != 2 {
+	if v := head.Meta.Version(); v != 2 && len(p.done) > 0 {
 		return table.Snapshot{}, fmt.Errorf("%w: the table was upgraded to format version %d", snapshot.ErrMoved, v)
 	}
 	listed := map[string]bool{}
 	for _, m := range head.Manifests {
 		listed[m.FilePath()] = true
-		if m.ManifestContent() == iceberg.ManifestContentDeletes && (m.AddedDataFiles() > 0 || m.ExistingDataFiles() > 0) {
+		if len(p.done) > 0 && m.ManifestContent() == iceberg.ManifestContentDeletes && (m.AddedDataFiles() > 0 || m.ExistingDataFiles() > 0) {
 			// Deletes by position name the old files; the rows would come back in the new ones.
 			return table.Snapshot{}, fmt.Errorf("%w since the rewrite began: %s", snapshot.ErrDeleteFiles, m.FilePath())
 		}
@@ -53,7 +54,7 @@ func (p *pending) build(ctx context.Context, head snapshot.Head) (table.Snapshot
 		if err := p.locate(ctx, head, listed); err != nil {
 			return table.Snapshot{}, err
 		}
-		if err := p.writeManifests(ctx, head, listed); err != nil {
+		if err := p.writeManifests(ctx, head); err != nil {
 			return table.Snapshot{}, err
 		}
 	}
@@ -132,8 +133,11 @@ func (p *pending) locate(ctx context.Context, head snapshot.Head, listed map[str
 		}
 		return false
 	})
-	maps.DeleteFunc(p.merge, func(loc string, _ bool) bool { return !listed[loc] })
-	if len(p.done) == 0 && len(p.merge) < 2 {
+	for i, g := range p.merges {
+		p.merges[i] = slices.DeleteFunc(g, func(loc string) bool { return !listed[loc] })
+	}
+	p.merges = slices.DeleteFunc(p.merges, func(g []string) bool { return len(g) < 2 })
+	if len(p.done) == 0 && len(p.merges) == 0 {
 		return fmt.Errorf("%w: manifests to be merged", snapshot.ErrMoved)
 	}
 	return nil
@@ -146,9 +150,9 @@ type manifestGroup struct {
 	settled bool
 }
 
-// writeManifests writes the entries of all manifests that hold inputs or are to be merged into new ones.
-func (p *pending) writeManifests(ctx context.Context, head snapshot.Head, listed map[string]bool) error {
-	p.drop, p.new = maps.Clone(p.merge), nil
+// writeManifests writes the entries of all manifests that hold inputs into new ones, and each group of merges into one.
+func (p *pending) writeManifests(ctx context.Context, head snapshot.Head) error {
+	p.drop, p.new, p.merged = map[string]bool{}, nil, 0
 	groups := map[manifestGroup][]snapshot.Entry{}
 	group := func(f iceberg.DataFile, spec int) manifestGroup {
 		return manifestGroup{spec, f.FileSizeBytes() >= int64(p.c.cfg.SmallFileSize)}
@@ -180,6 +184,13 @@ func (p *pending) writeManifests(ctx context.Context, head snapshot.Head, listed
 			groups[g] = append(groups[g], e)
 		}
 	}
+	if err := p.writeGroups(ctx, head, groups); err != nil {
+		return err
+	}
+	return p.mergeGroups(ctx, head)
+}
+
+func (p *pending) writeGroups(ctx context.Context, head snapshot.Head, groups map[manifestGroup][]snapshot.Entry) error {
 	for _, g := range slices.SortedFunc(maps.Keys(groups), func(a, b manifestGroup) int {
 		return cmp.Or(cmp.Compare(a.spec, b.spec), cmp.Compare(flag(a.settled), flag(b.settled)))
 	}) {
@@ -192,11 +203,50 @@ func (p *pending) writeManifests(ctx context.Context, head snapshot.Head, listed
 			if err != nil {
 				return err
 			}
-			p.written = append(p.written, m.FilePath())
-			p.new = append(p.new, m)
+			p.wrote(m)
 		}
 	}
 	return nil
+}
+
+// mergeGroups merges manifests whose entries stay as they are.
+func (p *pending) mergeGroups(ctx context.Context, head snapshot.Head) error {
+	byLocation := make(map[string]iceberg.ManifestFile, len(head.Manifests))
+	for _, m := range head.Manifests {
+		byLocation[m.FilePath()] = m
+	}
+	for _, g := range p.merges {
+		var inputs []iceberg.ManifestFile
+		for _, loc := range g {
+			if !p.drop[loc] {
+				inputs = append(inputs, byLocation[loc])
+			}
+		}
+		if len(inputs) < 2 {
+			continue
+		}
+		id := int(inputs[0].PartitionSpecID())
+		spec := head.Meta.PartitionSpecByID(id)
+		if spec == nil {
+			return fmt.Errorf("partition spec %d is not in the table's metadata", id)
+		}
+		m, err := snapshot.MergeManifests(ctx, p.c.wh, head.Meta, *spec, p.id, inputs)
+		if err != nil {
+			return err
+		}
+		for _, in := range inputs {
+			p.drop[in.FilePath()] = true
+		}
+		p.wrote(m)
+		p.merged++
+	}
+	return nil
+}
+
+func (p *pending) wrote(m iceberg.ManifestFile) {
+	p.written = append(p.written, m.FilePath())
+	p.new = append(p.new, m)
+	p.c.m.manifestBytes.Add(float64(m.Length()))
 }
 
 func flag(b bool) int {

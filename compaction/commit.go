@@ -159,6 +159,7 @@ func (p *pending) committed() {
 		m.rows.Add(float64(d.rows))
 	}
 	m.manifests.Add(float64(len(p.drop)))
+	m.merges.Add(float64(p.merged))
 	m.commits.Inc()
 }
 

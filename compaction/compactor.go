@@ -65,8 +65,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Run works until ctx ends, and returns nil then. What fails stands in Status and in the metrics and is tried again in
-// the next round.
+// the next round. Beside the rounds, which take as long as the data files of a table take, manifests are merged.
 func (c *Compactor) Run(ctx context.Context) error {
+	var merging sync.WaitGroup
+	defer merging.Wait()
+	merging.Go(func() { c.mergeLoop(ctx) })
 	for ctx.Err() == nil {
 		began := c.now()
 		more := c.round(ctx)

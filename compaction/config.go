@@ -28,8 +28,11 @@ type Config struct {
 	MaxJobBytes units.Bytes `yaml:"max_job_bytes"`
 	// ColdAfter is how long a partition got no file until what is left there is merged too; default 1h.
 	ColdAfter units.Duration `yaml:"cold_after"`
-	// MaxManifests is how many small manifests a table may have; default 100.
+	// MaxManifests is how many manifests a table may have; default 100. Above, they are merged whatever it costs. What
+	// arrives until a merge is committed comes on top: a few seconds' commits.
 	MaxManifests int `yaml:"max_manifests"`
+	// ManifestInterval is the pause between two looks at all tables' manifests; default 5s.
+	ManifestInterval units.Duration `yaml:"manifest_interval"`
 	// SnapshotWindow is how long a snapshot can be read after it was the head; default 15m.
 	SnapshotWindow units.Duration `yaml:"snapshot_window"`
 	// MinSnapshots are kept of each branch, however old; default 20.
@@ -57,6 +60,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.MaxJobBytes, max(256<<20, c.TargetFileSize))
 	setDefault(&c.ColdAfter, units.Duration(time.Hour))
 	setDefault(&c.MaxManifests, 100)
+	setDefault(&c.ManifestInterval, units.Duration(5*time.Second))
 	setDefault(&c.SnapshotWindow, units.Duration(15*time.Minute))
 	setDefault(&c.MinSnapshots, 20)
 	setDefault(&c.ExpireInterval, units.Duration(time.Minute))
@@ -98,6 +102,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("cold_after: %s is shorter than interval (%s)", c.ColdAfter, c.Interval)
 	case c.MaxManifests < 10:
 		return fmt.Errorf("max_manifests: %d is less than 10", c.MaxManifests)
+	case c.ManifestInterval.D() < 100*time.Millisecond:
+		return fmt.Errorf("manifest_interval: %s is shorter than 100ms", c.ManifestInterval)
 	case c.SnapshotWindow < 0:
 		return fmt.Errorf("snapshot_window: %s is negative", c.SnapshotWindow)
 	case c.MinSnapshots < 1:
@@ -119,7 +125,7 @@ const (
 	maxJobFiles         = 500       // inputs of one rewrite
 	maxExpire           = 1000      // snapshots expired by one commit
 	targetManifestBytes = 8 << 20   // encoded; manifests of half of it are left alone
-	maxManifestEntries  = 4000      // of one manifest that is written
+	maxManifestEntries  = 4096      // of one manifest that is written
 	maxCondemned        = 200_000   // files of a table that wait for their grace to end
 	maxQuarantine       = 1000      // files of a table that are left out because they cannot be read
 	quarantineTime      = time.Hour // until such a file is tried again
@@ -135,7 +141,7 @@ func (c Config) filePolicy(coldSequence int64) plan.Files {
 }
 
 func (c Config) manifestPolicy() plan.Manifests {
-	return plan.Manifests{TargetBytes: targetManifestBytes, Fanout: 8, Max: c.MaxManifests}
+	return plan.Manifests{TargetBytes: targetManifestBytes, TargetEntries: maxManifestEntries, Fanout: 8, Max: c.MaxManifests}
 }
 
 func (c Config) retention() plan.Retention {

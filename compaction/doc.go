@@ -6,9 +6,13 @@
 // other files, with the head's Firn record carried on, and the pipeline's tag left where it is. When the head moves, the
 // rewrite is built again on the new head from the same data files; when an input is gone, it is given up.
 //
+// Manifests are merged in passing and by a loop of their own (merge.go), which moves no rows and waits for no round: readers
+// pay a request for each, and a commit a second adds one (docs/decisions/0009-bounded-metadata.md).
+//
 // Invariants
 //   - Rows out are rows in, by the manifests, the footers and the batches, before anything is committed.
-//   - A table with row-level deletes, or of a format other than 2, is not rewritten; it is counted and shown.
+//   - A table with row-level deletes, or of a format other than 2, is not rewritten; it is counted and shown. Its manifests
+//     are merged: entries keep their sequence numbers, snapshot ids and row ids, and delete manifests are not touched.
 //   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
 //     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it
 //     was live before or is StrayGrace old. What is reachable is read after the listing. Metadata files are never deleted.

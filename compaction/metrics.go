@@ -5,7 +5,8 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics of the compactor. Labels are bounded: class by errors.go, table by the catalog's tables with ledger columns.
 type metrics struct {
 	filesIn, filesOut, bytesIn, bytesOut, rows prometheus.Counter
-	manifests, commits, conflicts              prometheus.Counter
+	manifests, merges, manifestBytes           prometheus.Counter
+	commits, conflicts                         prometheus.Counter
 	expired, orphans, orphanBytes              prometheus.Counter
 	failures                                   *prometheus.CounterVec
 	jobSeconds, commitSeconds, roundSeconds    prometheus.Histogram
@@ -37,7 +38,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		bytesIn:       counter("input_bytes_total", "Bytes of the data files that committed rewrites replaced."),
 		bytesOut:      counter("output_bytes_total", "Bytes of the data files that committed rewrites added: with ingest's bytes, the write amplification."),
 		rows:          counter("rows_total", "Rows that committed rewrites moved."),
-		manifests:     counter("merged_manifests_total", "Manifests that committed rewrites replaced."),
+		manifests:     counter("merged_manifests_total", "Manifests that committed rewrites and merges replaced."),
+		merges:        counter("manifest_merges_total", "Manifests that committed merges made of others whose entries stayed as they were."),
+		manifestBytes: counter("manifest_bytes_total", "Bytes of the manifests that rewrites and merges wrote."),
 		commits:       counter("commits_total", "Rewrites committed."),
 		conflicts:     counter("conflicts_total", "Attempts to commit that found another head."),
 		expired:       counter("expired_snapshots_total", "Snapshots expired."),

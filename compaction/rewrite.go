@@ -64,7 +64,9 @@ func (c *Compactor) rewriteTable(ctx context.Context, ts *tableState, t *catalog
 	r.More = len(batch) < len(jobs)
 	if r.DryRun {
 		r.describe(jobs)
-		r.ManifestsMerged = c.mergesOf(ts, nil, nil)
+		for _, g := range c.mergesOf(ts, nil) {
+			r.ManifestsMerged += len(g)
+		}
 		return nil
 	}
 	r.describe(batch)
@@ -76,9 +78,8 @@ func (c *Compactor) rewriteTable(ctx context.Context, ts *tableState, t *catalog
 			affected[f.Manifest] = true
 		}
 	}
-	p.merge = map[string]bool{}
-	c.mergesOf(ts, affected, p.merge)
-	if len(done) > 0 || len(p.merge) > 0 {
+	p.merges = c.mergesOf(ts, affected)
+	if len(done) > 0 || len(p.merges) > 0 {
 		crash.At(ctx, crash.CompactStored)
 		if err := p.commit(ctx, head); err != nil {
 			errs = append(errs, c.failed("commit", err))
@@ -105,17 +106,20 @@ func (c *Compactor) batch(jobs []plan.Rewrite) []plan.Rewrite {
 	return jobs
 }
 
-// mergesOf adds to into (when it is not nil) the manifests to be merged besides those that are rewritten anyway.
-func (c *Compactor) mergesOf(ts *tableState, affected, into map[string]bool) (n int) {
-	for _, g := range plan.Merges(c.cfg.manifestPolicy(), ts.sortedManifests(affected)) {
+// mergesOf plans which manifests are merged besides those that are rewritten anyway.
+func (c *Compactor) mergesOf(ts *tableState, affected map[string]bool) [][]string {
+	return locations(plan.Merges(c.cfg.manifestPolicy(), ts.sortedManifests(affected)))
+}
+
+func locations(groups [][]plan.Manifest) (out [][]string) {
+	for _, g := range groups {
+		var one []string
 		for _, m := range g {
-			n++
-			if into != nil {
-				into[m.Path] = true
-			}
+			one = append(one, m.Path)
 		}
+		out = append(out, one)
 	}
-	return n
+	return out
 }
 
 func (r *Report) describe(jobs []plan.Rewrite) {

@@ -364,20 +364,21 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for want, c := range map[string]Config{
-		"tables":           {Tables: []string{"events"}},
-		"interval":         {Interval: 1},
-		"target_file_size": {TargetFileSize: 1000},
-		"small_file_size":  {SmallFileSize: 100 << 20},
-		"min_input_files":  {MinInputFiles: 1},
-		"max_job_bytes":    {MaxJobBytes: 1 << 20},
-		"cold_after":       {ColdAfter: units.Duration(time.Second)},
-		"max_manifests":    {MaxManifests: 1},
-		"snapshot_window":  {SnapshotWindow: -1},
-		"min_snapshots":    {MinSnapshots: -1},
-		"expire_interval":  {ExpireInterval: 1},
-		"orphan_grace":     {OrphanGrace: units.Duration(time.Minute)},
-		"stray_grace":      {StrayGrace: units.Duration(time.Minute)},
-		"orphan_interval":  {OrphanInterval: 1},
+		"tables":            {Tables: []string{"events"}},
+		"interval":          {Interval: 1},
+		"target_file_size":  {TargetFileSize: 1000},
+		"small_file_size":   {SmallFileSize: 100 << 20},
+		"min_input_files":   {MinInputFiles: 1},
+		"max_job_bytes":     {MaxJobBytes: 1 << 20},
+		"cold_after":        {ColdAfter: units.Duration(time.Second)},
+		"max_manifests":     {MaxManifests: 1},
+		"manifest_interval": {ManifestInterval: 1},
+		"snapshot_window":   {SnapshotWindow: -1},
+		"min_snapshots":     {MinSnapshots: -1},
+		"expire_interval":   {ExpireInterval: 1},
+		"orphan_grace":      {OrphanGrace: units.Duration(time.Minute)},
+		"stray_grace":       {StrayGrace: units.Duration(time.Minute)},
+		"orphan_interval":   {OrphanInterval: 1},
 	} {
 		if err := c.WithDefaults().Validate(); err == nil || !strings.HasPrefix(err.Error(), want+":") {
 			t.Errorf("%s: %v", want, err)

@@ -263,6 +263,7 @@ func (c *Compactor) describe(meta table.Metadata, m iceberg.ManifestFile, files 
 		info.small = append(info.small, plan.File{Path: f.FilePath(), Spec: info.Spec, Partition: partitionText(f.Partition()), Rows: f.Count(),
 			Bytes: f.FileSizeBytes(), Sequence: f.SequenceNumber, Order: order(f, arrival.ID)})
 	}
+	info.Apart = len(info.small) == 0
 	return info
 }
 
@@ -330,7 +331,7 @@ func (c *Compactor) coldSequence(ts *tableState, seq int64) int64 {
 func (ts *tableState) sortedManifests(skip map[string]bool) []plan.Manifest {
 	var out []plan.Manifest
 	for loc, info := range ts.manifests {
-		if !skip[loc] && !info.fixed {
+		if !skip[loc] && !info.fixed && info.Files > 0 {
 			out = append(out, info.Manifest)
 		}
 	}

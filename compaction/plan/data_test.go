@@ -93,7 +93,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	return &world{t: t, fp: Files{TargetBytes: 128 << 20, SmallBytes: 64 << 20, Fanout: 8, MaxFiles: 500},
-		mp: Manifests{TargetBytes: 8 << 20, Fanout: 8, Max: 100}}
+		mp: Manifests{TargetBytes: 8 << 20, TargetEntries: 4096, Fanout: 8, Max: 100}}
 }
 
 type args map[string]string

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -12,39 +13,79 @@ type Manifest struct {
 	Files    int   // live entries
 	Bytes    int64 // encoded
 	Sequence int64 // of the snapshot that added it
+	// Apart: it holds none but files that are left alone. Such manifests are not merged with others, which are written
+	// again whenever files of theirs are merged.
+	Apart bool
 }
 
 // Manifests is the policy for manifests. All fields must be positive.
 type Manifests struct {
-	TargetBytes int64 // manifests of at least half of it are left alone
-	Fanout      int
-	Max         int // more than this many small ones are merged whatever their tiers
+	// TargetBytes and TargetEntries bound a merged manifest. One that has reached half of either is settled: left alone.
+	TargetBytes   int64
+	TargetEntries int
+	Fanout        int
+	Max           int // more manifests than this are merged whatever their tiers
+}
+
+// A table whose files are never merged would fill ever more manifests of the target size. So the targets double, up to
+// 2^maxDoublings, while the entries would fill more than Max/settledShare manifests: each doubling moves an entry once more.
+const (
+	settledShare = 4
+	maxDoublings = 4
+)
+
+// For is the policy with the targets that the manifests need.
+func (p Manifests) For(ms []Manifest) Manifests {
+	var bytes, files int64
+	for _, m := range ms {
+		bytes, files = bytes+m.Bytes, files+int64(m.Files)
+	}
+	full := int64(max(p.Max/settledShare, 1))
+	for range maxDoublings {
+		if bytes <= full*p.TargetBytes && files <= full*int64(p.TargetEntries) {
+			break
+		}
+		p.TargetBytes, p.TargetEntries = 2*p.TargetBytes, 2*p.TargetEntries
+	}
+	return p
+}
+
+// Settled tells whether a manifest is large enough to be left alone.
+func (p Manifests) Settled(m Manifest) bool {
+	return m.Bytes >= p.TargetBytes/2 || m.Files >= p.TargetEntries/2
 }
 
 // Merges plans which manifests become one, by tiers of their entries. Each merge has at least two manifests, of one spec.
 func Merges(p Manifests, ms []Manifest) [][]Manifest {
-	specs := map[int][]Manifest{}
-	small := 0
+	p = p.For(ms)
+	type kind struct {
+		spec  int
+		apart bool
+	}
+	kinds := map[kind][]Manifest{}
 	for _, m := range ms {
-		if m.Bytes < p.TargetBytes/2 {
-			specs[m.Spec] = append(specs[m.Spec], m)
-			small++
+		if !p.Settled(m) {
+			k := kind{m.Spec, m.Apart}
+			kinds[k] = append(kinds[k], m)
 		}
 	}
-	var ids []int
-	for id := range specs {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
 	var out [][]Manifest
-	for _, id := range ids {
-		g := specs[id]
+	for _, k := range slices.SortedFunc(maps.Keys(kinds), func(a, b kind) int {
+		if c := cmp.Compare(a.spec, b.spec); c != 0 || a.apart == b.apart {
+			return c
+		}
+		if a.apart {
+			return 1
+		}
+		return -1
+	}) {
+		g := kinds[k]
 		slices.SortFunc(g, func(a, b Manifest) int {
 			return cmp.Or(cmp.Compare(a.Files, b.Files), cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Path, b.Path))
 		})
 		n := p.rising(g)
-		if small > p.Max {
-			n = max(n, len(g)/2+1) // the smaller half: its entries cost the least to move
+		if len(ms) > p.Max {
+			n = max(n, min(len(g)/2+1, len(g))) // the smaller half: its entries cost the least to move
 		}
 		out = append(out, p.cut(g[:n])...)
 	}
@@ -71,7 +112,7 @@ func (p Manifests) rising(g []Manifest) int {
 	return 0
 }
 
-// cut splits manifests into merges of at most TargetBytes, oldest first, so that entries of one time stay together.
+// cut splits manifests into merges within the targets, oldest first, so that entries of one time stay together.
 func (p Manifests) cut(g []Manifest) [][]Manifest {
 	g = slices.Clone(g)
 	slices.SortFunc(g, func(a, b Manifest) int {
@@ -80,18 +121,19 @@ func (p Manifests) cut(g []Manifest) [][]Manifest {
 	var out [][]Manifest
 	var one []Manifest
 	var bytes int64
+	var files int
 	flush := func() {
 		if len(one) > 1 {
 			out = append(out, one)
 		}
-		one, bytes = nil, 0
+		one, bytes, files = nil, 0, 0
 	}
 	for _, m := range g {
-		if bytes+m.Bytes > p.TargetBytes {
+		if bytes+m.Bytes > p.TargetBytes || files+m.Files > p.TargetEntries {
 			flush()
 		}
 		one = append(one, m)
-		bytes += m.Bytes
+		bytes, files = bytes+m.Bytes, files+m.Files
 	}
 	flush()
 	return out

@@ -141,7 +141,7 @@ func TestConvergence(t *testing.T) {
 
 func TestMergesProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := Manifests{TargetBytes: rapid.Int64Range(64<<10, 8<<20).Draw(t, "target"), Fanout: rapid.IntRange(2, 10).Draw(t, "fanout"), Max: 100}
+		p := Manifests{TargetBytes: rapid.Int64Range(64<<10, 8<<20).Draw(t, "target"), TargetEntries: rapid.IntRange(50, 4000).Draw(t, "entries"), Fanout: rapid.IntRange(2, 10).Draw(t, "fanout"), Max: 100}
 		var ms []Manifest
 		specs := rapid.IntRange(1, 3).Draw(t, "specs")
 		moved, total := 0, 0
@@ -149,31 +149,29 @@ func TestMergesProperties(t *testing.T) {
 			files := rapid.IntRange(0, 20).Draw(t, "files")
 			total += files + 1
 			ms = append(ms, Manifest{Path: fmt.Sprint(s), Spec: s % specs, Files: files, Bytes: 1000 + 1000*int64(files), Sequence: int64(s)})
+			now := p.For(ms)
 			for i, merge := range Merges(p, ms) {
 				out := Manifest{Path: fmt.Sprintf("%d+%d", s, i), Spec: merge[0].Spec, Sequence: int64(s), Bytes: 1000}
 				for _, m := range merge {
 					at := slices.Index(ms, m)
-					if at < 0 || m.Spec != out.Spec || m.Bytes >= p.TargetBytes/2 {
-						t.Fatalf("%+v is in two merges, of another spec, or large", m)
+					if at < 0 || m.Spec != out.Spec || now.Settled(m) {
+						t.Fatalf("%+v is in two merges, of another spec, or settled", m)
 					}
 					ms = slices.Delete(ms, at, at+1)
 					out.Files += m.Files
 					out.Bytes += m.Bytes - 1000
 				}
+				if out.Files > now.TargetEntries || out.Bytes > now.TargetBytes {
+					t.Fatalf("a merge gives %+v, the targets are %+v", out, now)
+				}
 				moved += out.Files
 				ms = append(ms, out)
 			}
 		}
-		small := 0
-		for _, m := range ms {
-			if m.Bytes < p.TargetBytes/2 {
-				small++
-			}
+		if len(ms) > p.Max {
+			t.Fatalf("%d manifests are live", len(ms))
 		}
-		if small > p.Max {
-			t.Fatalf("%d small manifests are live", small)
-		}
-		if limit := total * (tier(int64(total), p.Fanout) + 2); moved > limit {
+		if limit := total * (tier(int64(total), p.Fanout) + 2 + maxDoublings); moved > limit {
 			t.Fatalf("%d entries were moved for %d written", moved, total)
 		}
 	})

@@ -177,13 +177,22 @@ func Build(ctx context.Context, wh *objstore.Warehouse, h Head, c Change, now ti
 	s := table.Snapshot{SnapshotID: c.SnapshotID, ParentSnapshotID: h.ID(), SequenceNumber: seq, TimestampMs: at,
 		ManifestList: location, SchemaID: &schemaID, Summary: &table.Summary{Operation: c.Operation, Properties: h.summary(c)}}
 	if h.Meta.Version() >= 3 {
-		var rows int64
-		for _, f := range c.Added {
-			rows += f.Count()
-		}
+		rows := assignedRows(manifests)
 		s.FirstRowID, s.AddedRows = &firstRow, &rows
 	}
 	return s, nil
+}
+
+// assignedRows is how many row ids a list of format version 3 gives to manifests that have none yet: the new ones, and
+// after an upgrade all others once. The table's next row id must move past them; rows of files that have an id of their own
+// are among them, as in Iceberg's Java library, because a manifest does not say how many they are.
+func assignedRows(manifests []iceberg.ManifestFile) (rows int64) {
+	for _, m := range manifests {
+		if m.ManifestContent() == iceberg.ManifestContentData && m.FirstRowID() == nil {
+			rows += m.AddedRows() + m.ExistingRows()
+		}
+	}
+	return rows
 }
 
 // list is the manifests of the snapshot that c makes of h.
