@@ -8,18 +8,19 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/firnlake/firn/internal/past"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
 // filesOf lists the files of a pinned table that can hold rows of the range, by the statistics of the manifests.
-func (s *Service) filesOf(ctx context.Context, p *pinned, r rowRange) ([]snapshot.File, error) {
+func (s *Service) filesOf(ctx context.Context, p *pinned, r past.Rows) ([]snapshot.File, error) {
 	if p.snap == nil {
 		return nil, nil
 	}
-	partition, offs, _ := ledgerColumns(p.schema)
+	partition, offs, _ := past.LedgerColumns(p.schema)
 	pruned := 0
 	files, err := s.manifests.Files(ctx, p.snap, func(df iceberg.DataFile) bool {
-		if r.mayHold(boundsOf(df, partition, offs)) {
+		if r.MayHold(past.BoundsOf(df, partition, offs)) {
 			return true
 		}
 		pruned++
@@ -42,8 +43,8 @@ func (s *Service) filesOf(ctx context.Context, p *pinned, r rowRange) ([]snapsho
 const maxChecks = 8
 
 // localFiles brings the files onto local disk, checked, in their order. release gives all of them back.
-func (s *Service) localFiles(ctx context.Context, p *pinned, files []snapshot.File, r rowRange) (out []File, release func(), err error) {
-	partition, offs, _ := ledgerColumns(p.schema)
+func (s *Service) localFiles(ctx context.Context, p *pinned, files []snapshot.File, r past.Rows) (out []File, release func(), err error) {
+	partition, offs, _ := past.LedgerColumns(p.schema)
 	out = make([]File, len(files))
 	releases := make([]func(), len(files))
 	release = func() {
@@ -65,7 +66,7 @@ func (s *Service) localFiles(ctx context.Context, p *pinned, files []snapshot.Fi
 					cancel(err)
 					continue
 				}
-				f.Whole = r.holdsAll(boundsOf(files[i], partition, offs))
+				f.Whole = r.HoldsAll(past.BoundsOf(files[i], partition, offs))
 				out[i], releases[i] = f, free
 			}
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/past"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -61,7 +62,7 @@ func (s *Service) planScan(ctx context.Context, r ScanRequest, o Options) (*scan
 	if err != nil {
 		return nil, err
 	}
-	res := &scanResult{service: s, pinned: p, pins: []Pin{p.Pin}, rows: rowRange{from: r.From, to: r.To}}
+	res := &scanResult{service: s, pinned: p, pins: []Pin{p.Pin}, rows: past.Rows{From: r.From, To: r.To}}
 	fail := func(err error) (*scanResult, error) {
 		p.Release()
 		return nil, fmt.Errorf("scan %s: %w", r.Table, err)
@@ -73,10 +74,10 @@ func (s *Service) planScan(ctx context.Context, r ScanRequest, o Options) (*scan
 	if res.schema, err = datafile.ArrowSchema(out); err != nil {
 		return fail(err)
 	}
-	if res.read, err = withLedger(p.schema, out, !res.rows.all() || p.below != nil); err != nil {
+	if res.read, err = withLedger(p.schema, out, !res.rows.All() || p.below != nil); err != nil {
 		return fail(err)
 	}
-	if res.files, err = s.filesOf(ctx, p, res.rows.below(p.below)); err != nil {
+	if res.files, err = s.filesOf(ctx, p, res.rows.Below(p.below)); err != nil {
 		return fail(err)
 	}
 	return res, nil
@@ -107,7 +108,7 @@ type scanResult struct {
 	pins    []Pin
 	schema  *arrow.Schema
 	read    *iceberg.Schema // schema, perhaps with ledger columns behind
-	rows    rowRange
+	rows    past.Rows
 	files   []snapshot.File
 	finish  time.Time
 	end     func(error)
@@ -245,8 +246,8 @@ func (r *scanResult) readFile(ctx context.Context, f snapshot.File, out chan<- a
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	rng := r.rows.below(r.pinned.below)
-	whole := rng.all()
+	rng := r.rows.Below(r.pinned.below)
+	whole := rng.All()
 	return reader.Scan(ctx, r.read, func(b arrow.RecordBatch) error {
 		b, err := r.pick(b, rng, whole)
 		if err != nil || b == nil {
@@ -263,10 +264,10 @@ func (r *scanResult) readFile(ctx context.Context, f snapshot.File, out chan<- a
 }
 
 // pick keeps the rows of the range and the columns asked for, of a batch in the read schema. The result is the caller's.
-func (r *scanResult) pick(b arrow.RecordBatch, rng rowRange, whole bool) (arrow.RecordBatch, error) {
+func (r *scanResult) pick(b arrow.RecordBatch, rng past.Rows, whole bool) (arrow.RecordBatch, error) {
 	rows := b
 	if !whole {
-		cut, err := rng.cut(r.service.mem, b, columnOf(b, ledger.ColPartition), columnOf(b, ledger.ColOffset))
+		cut, err := rng.Cut(r.service.mem, b, columnOf(b, ledger.ColPartition), columnOf(b, ledger.ColOffset))
 		if err != nil || cut == nil {
 			return nil, err
 		}
@@ -290,7 +291,7 @@ func (r *scanResult) shape(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	}
 	read := array.NewRecordBatch(as, cols, b.NumRows())
 	defer read.Release()
-	return r.pick(read, r.rows, r.rows.all())
+	return r.pick(read, r.rows, r.rows.All())
 }
 
 func columnOf(b arrow.RecordBatch, name string) int {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/past"
 )
 
 // bound is a statement whose names are bound to pinned tables.
@@ -276,7 +277,7 @@ func (s *Service) start(ctx context.Context, sql string, params arrow.RecordBatc
 		}
 	}()
 	for i, p := range b.tables {
-		rng := rowRange{}.below(p.below)
+		rng := past.Rows{}.Below(p.below)
 		files, err := s.filesOf(ctx, p, rng)
 		if err != nil {
 			return nil, err

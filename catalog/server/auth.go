@@ -59,8 +59,11 @@ func isPostgres(dsn string) bool {
 // admit says whether a request may run: it names the principal, and holds its rate and its rights. A request of a
 // catalog without authentication has no principal and may do all.
 func (h *handler) admit(e endpoint, r *request) error {
-	if h.who == nil || e.name == "oauth_token" {
+	if e.name == "oauth_token" {
 		return nil
+	}
+	if h.who == nil {
+		return h.resolvePast(e, r)
 	}
 	who, err := h.who.Authenticate(r.Context(), r.Header.Values("Authorization"), r.TLS)
 	if err != nil {
@@ -75,6 +78,9 @@ func (h *handler) admit(e endpoint, r *request) error {
 	r.who = who
 	if wait, ok := h.callers.take(who.Key()); !ok {
 		return &tooManyError{wait}
+	}
+	if err := h.resolvePast(e, r); err != nil {
+		return err
 	}
 	need, ok := permissions[e.name]
 	if !ok { // a test holds this off
@@ -143,6 +149,9 @@ func (r *request) missing(sentinel error, id catalog.Identifier) error {
 // forbidden is the answer about a thing that it may see.
 func (r *request) forbidden(need, id string) error {
 	r.denied = true
+	if r.who == nil { // everybody may do all, but change a table of a past time
+		return fmt.Errorf("%w: nobody may %s %s", catalog.ErrDenied, need, id)
+	}
 	return fmt.Errorf("%w: %s may not %s %s", catalog.ErrDenied, r.who.Name, need, id)
 }
 
@@ -221,7 +230,7 @@ func (r *request) creates(kind string, id catalog.Identifier) error {
 }
 
 func onTable(least auth.Level) func(*handler, *request) error {
-	return func(_ *handler, r *request) error { return r.has(least, "table", catalog.ErrNoSuchTable, r.id()) }
+	return func(_ *handler, r *request) error { return r.has(least, "table", catalog.ErrNoSuchTable, r.subject()) }
 }
 
 func onView(least auth.Level) func(*handler, *request) error {
@@ -266,7 +275,14 @@ func renames(kind string) func(*handler, *request) error {
 		}
 		from, to := body.Source.ID(), body.Destination.ID()
 		r.about = append(r.about, from, to)
-		if err := r.has(auth.Manage, kind, absent, from); err != nil {
+		subject, err := from, error(nil)
+		if kind == "table" {
+			subject, err = h.s.subjectOf(r.Context(), from)
+		}
+		if err == nil {
+			err = r.has(auth.Manage, kind, absent, subject)
+		}
+		if err != nil {
 			return err
 		}
 		return r.creates(kind, to)
@@ -286,7 +302,7 @@ func commitsTable(h *handler, r *request) error {
 	if err := h.peek(r, &body); err != nil {
 		return err
 	}
-	return r.commits(r.id(), body)
+	return r.commits(r.subject(), body)
 }
 
 func commitsTables(h *handler, r *request) error {
@@ -301,7 +317,11 @@ func commitsTables(h *handler, r *request) error {
 		r.about = append(r.about, c.Identifier.ID())
 	}
 	for i, c := range body.Changes {
-		if err := r.commits(r.about[i], c); err != nil {
+		id, err := h.s.subjectOf(r.Context(), r.about[i])
+		if err == nil {
+			err = r.commits(id, c)
+		}
+		if err != nil {
 			return err
 		}
 	}

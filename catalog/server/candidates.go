@@ -74,7 +74,7 @@ const maxFileVersion = 1 << 40
 func (s *Service) scanMetadata(ctx context.Context) (map[string]*metadataFiles, error) {
 	dirs := map[string]*metadataFiles{}
 	err := s.wh.List(ctx, "", func(i objstore.Info) error {
-		if !strings.HasSuffix(i.Key, metadataSuffix) || strings.HasPrefix(i.Key, reserved+"/") {
+		if !strings.HasSuffix(i.Key, metadataSuffix) || strings.HasPrefix(i.Key, reserved+"/") || path.Base(path.Dir(path.Dir(i.Key))) == pastDir {
 			return nil
 		}
 		dir := path.Dir(i.Key)

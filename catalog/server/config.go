@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -47,6 +48,8 @@ type Config struct {
 	MaxWatchers int `yaml:"max_watchers"`
 	// WatchHeartbeat is how often a watch of a table that stands still shows that it is alive; default 15s.
 	WatchHeartbeat units.Duration `yaml:"watch_heartbeat"`
+	// AsOf bounds the tables of a past time that other engines ask for.
+	AsOf AsOf `yaml:"as_of" jsonschema_description:"Tables of a past time for other engines, as in events__at_20261124T120007Z."`
 	// MaxPage bounds a page of a listing; default 1000.
 	MaxPage int `yaml:"max_page"`
 	// Token, when set, is the bearer token that every request must carry.
@@ -63,6 +66,39 @@ type Config struct {
 	AuditInterval units.Duration `yaml:"audit_interval" jsonschema_description:"How often entries are written to audit_table; default 1m. A thousand are written at once."`
 	// S3 is what clients are told about the storage.
 	S3 S3Properties `yaml:"s3"`
+}
+
+// AsOf bounds the tables of a past time.
+type AsOf struct {
+	Lifetime  units.Duration `yaml:"lifetime" jsonschema_description:"How long at least the files of one stay after it was handed out; default 24h."`
+	MaxTables int            `yaml:"max_tables" jsonschema_description:"How many are kept at the same time, all tables together; default 1000."`
+	MaxRows   int64          `yaml:"max_rows" jsonschema_description:"Rows of files that hold rows of before and after the time, which must be looked into for one; default 50000000."`
+}
+
+func (a AsOf) withDefaults() AsOf {
+	if a.Lifetime == 0 {
+		a.Lifetime = units.Duration(24 * time.Hour)
+	}
+	if a.MaxTables == 0 {
+		a.MaxTables = 1000
+	}
+	if a.MaxRows == 0 {
+		a.MaxRows = 50_000_000
+	}
+	return a
+}
+
+func (a AsOf) validate() error {
+	switch {
+	case a.Lifetime.D() < time.Minute || a.Lifetime.D() > 48*time.Hour:
+		// Spark and Trino take what no snapshot names for an orphan after three and seven days.
+		return fmt.Errorf("as_of.lifetime: %s is not within 1m to 48h", a.Lifetime.D())
+	case a.MaxTables < 1 || a.MaxTables > 100_000:
+		return fmt.Errorf("as_of.max_tables: %d is not within 1 to 100000", a.MaxTables)
+	case a.MaxRows < 1:
+		return fmt.Errorf("as_of.max_rows: %d is less than 1", a.MaxRows)
+	}
+	return nil
 }
 
 // S3Properties are handed to clients as s3.* properties.
@@ -129,6 +165,7 @@ func (c Config) WithDefaults() Config {
 	if c.S3.KeyLifetime == 0 {
 		c.S3.KeyLifetime = units.Duration(time.Hour)
 	}
+	c.AsOf = c.AsOf.withDefaults()
 	c.Auth = c.Auth.WithDefaults()
 	return c
 }
@@ -147,7 +184,7 @@ func (c Config) Validate() error {
 	if err := c.Postgres.WithDefaults().Validate(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	if err := c.validateAuth(); err != nil {
+	if err := errors.Join(c.AsOf.withDefaults().validate(), c.validateAuth()); err != nil {
 		return err
 	}
 	switch {

@@ -166,7 +166,7 @@ func (s *Service) stage(ctx context.Context, id catalog.Identifier, req catalog.
 	if err := checkTableName(id); err != nil {
 		return nil, "", err
 	}
-	if err := s.store.Free(ctx, id, "table"); err != nil {
+	if err := s.free(ctx, id, "table"); err != nil {
 		return nil, "", err
 	}
 	if m, err = s.newMetadata(req); err != nil {
@@ -250,6 +250,9 @@ func newTable(id catalog.Identifier, m table.Metadata, root string) (sqlstore.Ch
 
 // applyCreate evaluates a commit that makes its table: the second half of a staged creation.
 func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlstore.Change, *lean, error) {
+	if err := checkNewName(c.Identifier); err != nil {
+		return sqlstore.Change{}, nil, err
+	}
 	if err := validate(c.Requirements, nil); err != nil {
 		return sqlstore.Change{}, nil, err
 	}
@@ -326,7 +329,7 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 		}
 	}
 	if old.ID == 0 {
-		if err := s.store.Free(ctx, id, "table"); err != nil {
+		if err := s.free(ctx, id, "table"); err != nil {
 			return nil, err
 		}
 	}

@@ -36,6 +36,7 @@ type request struct {
 	ns    catalog.Identifier
 	table string // or the view
 	out   http.ResponseWriter
+	past  *pastTable      // what the table in the path is, where a time in its name says so
 	conn  context.Context // ends with the connection, not with the time for a request
 
 	who    *auth.Principal      // nil without authentication, and before it

@@ -80,9 +80,11 @@ func newLender(cfg S3Properties, store objstore.Store, m *metrics, log *slog.Log
 }
 
 // mayWrite tells whether the sender may commit to the table, and so write its files.
-func (r *request) mayWrite() bool { return r.who == nil || r.who.Rights.Table(r.id()) >= auth.Write }
+func (r *request) mayWrite() bool {
+	return r.past == nil && (r.who == nil || r.who.Rights.Table(r.id()) >= auth.Write)
+}
 
-func (r *request) mayRead() bool { return r.who == nil || r.who.Rights.Table(r.id()) >= auth.Read }
+func (r *request) mayRead() bool { return r.who == nil || r.who.Rights.Table(r.subject()) >= auth.Read }
 
 // asked are the ways that a client can take.
 func (r *request) asked() (vended, signed bool) {
@@ -229,7 +231,7 @@ func (h *handler) loadCredentials(r *request) (reply, error) {
 	if d == nil || !d.cfg.STS {
 		return reply{}, fmt.Errorf("%w: this catalog lends no storage keys: set catalog.s3.sts", errNoEndpoint)
 	}
-	l, err := h.s.current(r.Context(), r.id())
+	l, err := h.s.current(r.Context(), r.subject())
 	if err != nil {
 		return reply{}, fmt.Errorf("load credentials: %w", err)
 	}
@@ -255,7 +257,7 @@ func (h *handler) sign(r *request) (reply, error) {
 	if err := h.decode(r, &q); err != nil {
 		return reply{}, err
 	}
-	l, err := h.s.current(r.Context(), r.id())
+	l, err := h.s.current(r.Context(), r.subject())
 	if err != nil {
 		return reply{}, fmt.Errorf("sign: %w", err)
 	}

@@ -229,7 +229,7 @@ func (s *Service) materializeLoop(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.MaterializeInterval.D())
 	defer tick.Stop()
 	failing := false
-	var pruned time.Time
+	var pruned, swept time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -246,6 +246,11 @@ func (s *Service) materializeLoop(ctx context.Context) {
 		if err == nil {
 			err = s.pruneReceipts(ctx)
 		}
+		if err == nil && time.Since(swept) > pastSweepEvery {
+			if err = s.sweepPasts(ctx, time.Now()); err == nil {
+				swept = time.Now()
+			}
+		}
 		if err == nil && time.Since(pruned) > historyPruneEvery {
 			if err = s.pruneHistories(ctx); err == nil {
 				pruned = time.Now()
@@ -253,7 +258,7 @@ func (s *Service) materializeLoop(ctx context.Context) {
 		}
 		// There is no caller to return it to; it is counted, and said once until it has passed.
 		if err != nil && !failing {
-			s.log.Error("metadata files or the inventory cannot be written, or old receipts and history not deleted; commits go on, readers of other engines wait", "error", err)
+			s.log.Error("metadata files or the inventory cannot be written, or old receipts, history and tables of a past time not deleted; commits go on, readers of other engines wait", "error", err)
 		}
 		if err == nil && failing {
 			s.log.Info("metadata files are written again")

@@ -94,6 +94,9 @@ func (s *Service) RenameTable(ctx context.Context, from, to catalog.Identifier) 
 			return fmt.Errorf("rename table: %w", err)
 		}
 	}
+	if err := checkNewName(to); err != nil {
+		return fmt.Errorf("rename table: %w", err)
+	}
 	unlock, err := s.lock(ctx, []catalog.Identifier{from, to})
 	if err != nil {
 		return fmt.Errorf("rename table: %w", err)

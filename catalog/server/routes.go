@@ -264,6 +264,9 @@ func (h *handler) loadTable(r *request) (reply, error) {
 	if r.lean() && r.URL.Query().Get("snapshots") == "all" {
 		return h.loadAll(r)
 	}
+	if r.past != nil && !r.lean() { // Firn's own processes ask AS OF
+		return h.loadPast(r)
+	}
 	l, err := h.s.current(r.Context(), r.id())
 	if err != nil {
 		return reply{}, fmt.Errorf("load table: %w", err)
@@ -289,6 +292,9 @@ func (h *handler) loadAll(r *request) (reply, error) {
 }
 
 func (h *handler) tableExists(r *request) (reply, error) {
+	if r.past != nil && !r.lean() {
+		return h.pastExists(r)
+	}
 	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
 }
 
@@ -299,6 +305,11 @@ func (h *handler) commitTable(r *request) (reply, error) {
 	}
 	if body.Identifier != nil && body.Identifier.ID().String() != r.id().String() {
 		return reply{}, fmt.Errorf("%w: the path names table %s, the body %s", catalog.ErrInvalid, r.id(), body.Identifier.ID())
+	}
+	if !creates(body.Requirements) {
+		if err := h.s.checkUnmade(r.Context(), r.id()); err != nil {
+			return reply{}, fmt.Errorf("commit table: %w", err)
+		}
 	}
 	after, err := h.s.commit(r.Context(), []catalog.TableCommit{{Identifier: r.id(), Requirements: body.Requirements, Updates: body.Updates}})
 	if err != nil {
@@ -327,6 +338,11 @@ func (h *handler) commitTransaction(r *request) (reply, error) {
 		if c.Identifier == nil {
 			return reply{}, fmt.Errorf("%w: table-changes[%d] has no identifier", catalog.ErrInvalid, i)
 		}
+		if !creates(c.Requirements) {
+			if err := h.s.checkUnmade(r.Context(), c.Identifier.ID()); err != nil {
+				return reply{}, fmt.Errorf("commit transaction: %w", err)
+			}
+		}
 		commits[i] = catalog.TableCommit{Identifier: c.Identifier.ID(), Requirements: c.Requirements, Updates: c.Updates}
 	}
 	return reply{http.StatusNoContent, nil}, h.s.CommitTransaction(r.Context(), commits)
@@ -337,6 +353,9 @@ func (h *handler) dropTable(r *request) (reply, error) {
 	if err != nil && r.URL.Query().Has("purgeRequested") {
 		return reply{}, fmt.Errorf("%w: purgeRequested=%q is neither true nor false", catalog.ErrInvalid, r.URL.Query().Get("purgeRequested"))
 	}
+	if err := h.s.checkUnmade(r.Context(), r.id()); err != nil {
+		return reply{}, fmt.Errorf("drop table: %w", err)
+	}
 	return reply{http.StatusNoContent, nil}, h.s.DropTable(r.Context(), r.id(), purge)
 }
 
@@ -344,6 +363,9 @@ func (h *handler) renameTable(r *request) (reply, error) {
 	var body wire.Rename
 	if err := h.decode(r, &body); err != nil {
 		return reply{}, err
+	}
+	if err := h.s.checkUnmade(r.Context(), body.Source.ID()); err != nil {
+		return reply{}, fmt.Errorf("rename table: %w", err)
 	}
 	return reply{http.StatusNoContent, nil}, h.s.RenameTable(r.Context(), body.Source.ID(), body.Destination.ID())
 }
@@ -359,5 +381,5 @@ func (h *handler) reportMetrics(r *request) (reply, error) {
 	if report.Type == "" {
 		return reply{}, fmt.Errorf("%w: report-type is missing", catalog.ErrInvalid)
 	}
-	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.id())
+	return reply{http.StatusNoContent, nil}, h.s.TableExists(r.Context(), r.subject())
 }

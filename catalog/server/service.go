@@ -44,6 +44,7 @@ type Service struct {
 	lends   *lender // nil: clients get no access to the storage of the catalog
 	inv     inventories
 	watches *hub
+	pasts   *pasts
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -76,7 +77,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	}
 	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
 		leans: newCache[*lean](int64(cfg.CachedTables)), exposed: newCache[*document](int64(cfg.CachedMetadata)),
-		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers)}
+		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers), pasts: newPasts()}
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
@@ -106,6 +107,7 @@ func (s *Service) Close(ctx context.Context) error {
 		s.stop()
 		s.watches.close()
 		s.done.Wait()
+		s.pasts.close()
 		s.audit.close()  // no request runs any more, and what it commits is written below
 		s.flights.wait() // one that began for a request that has gone may yet fail: what it leaves undone is done below
 		s.closeErr = errors.Join(s.MaterializeAll(ctx), s.keepInventory(ctx, true))

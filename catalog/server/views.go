@@ -37,7 +37,7 @@ func (s *Service) createView(ctx context.Context, id catalog.Identifier, req wir
 	if err := checkTableName(id); err != nil {
 		return none, err
 	}
-	if err := s.store.Free(ctx, id, "view"); err != nil {
+	if err := s.free(ctx, id, "view"); err != nil {
 		return none, err
 	}
 	m, err := s.newViewMetadata(req)
@@ -59,7 +59,7 @@ func (s *Service) registerView(ctx context.Context, id catalog.Identifier, metad
 	if err := checkTableName(id); err != nil {
 		return none, err
 	}
-	if err := s.store.Free(ctx, id, "view"); err != nil {
+	if err := s.free(ctx, id, "view"); err != nil {
 		return none, err
 	}
 	loc := strings.TrimRight(metadataLocation, "/")
@@ -304,6 +304,9 @@ func (s *Service) renameView(ctx context.Context, from, to catalog.Identifier) e
 		if err := checkTableName(id); err != nil {
 			return fmt.Errorf("rename view: %w", err)
 		}
+	}
+	if err := checkNewName(to); err != nil {
+		return fmt.Errorf("rename view: %w", err)
 	}
 	return s.store.RenameView(ctx, from, to)
 }

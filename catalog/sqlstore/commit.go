@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/firnlake/firn/catalog"
 )
@@ -107,11 +108,25 @@ func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 	}
 	if c.History != nil {
 		if _, err := t.exec("INSERT INTO history (table_id, version, at_ms, snapshot_id, offsets) VALUES (?, ?, ?, ?, nullif(?, ''))",
-			h.ID, h.Version, nowMS, c.History.SnapshotID, c.History.Offsets); err != nil {
+			h.ID, h.Version, c.historyTime(nowMS), c.History.SnapshotID, c.History.Offsets); err != nil {
 			return h, err
 		}
 	}
 	return h, nil
+}
+
+// maxEarlier is how far behind the store's clock the time of a snapshot may be to be taken over. Iceberg's own clients
+// take clocks to be that far apart.
+const maxEarlier = int64(time.Minute / time.Millisecond)
+
+// historyTime is when the history says that the commit was made: as the table's own log says, so that a time has one answer
+// whether it is looked up there, by any engine, or here, when the log no longer goes back so far. The store's time counts
+// where there is no entry of the log, or one by a clock that is off.
+func (c *Change) historyTime(nowMS int64) int64 {
+	if c.Log == nil || c.Log.SnapshotID != c.History.SnapshotID || c.Log.AtMS > nowMS || c.Log.AtMS < nowMS-maxEarlier {
+		return nowMS
+	}
+	return c.Log.AtMS
 }
 
 func (t *tx) applyHead(c *Change, h *Head) error {

@@ -85,10 +85,19 @@ func Removed(f File) Entry {
 // WriteManifest writes one manifest of data files for the snapshot to come and returns it for a manifest list. All
 // files must be of spec. It may be used in several attempts to commit, as long as the snapshot id stays the same.
 func WriteManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry) (m iceberg.ManifestFile, err error) {
+	return writeManifest(ctx, wh, meta, spec, snapshotID, entries, iceberg.ManifestContentData)
+}
+
+// WriteDeleteManifest is WriteManifest for delete files.
+func WriteDeleteManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry) (m iceberg.ManifestFile, err error) {
+	return writeManifest(ctx, wh, meta, spec, snapshotID, entries, iceberg.ManifestContentDeletes)
+}
+
+func writeManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry, content iceberg.ManifestContent) (m iceberg.ManifestFile, err error) {
 	location := MetadataLocation(meta, fmt.Sprintf("%s-m0.avro", uuid.NewString()))
 	defer func() { err = damaged(location, recover(), err) }()
 	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, avroSpec(spec), meta.CurrentSchema(), snapshotID)
+	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, avroSpec(spec), meta.CurrentSchema(), snapshotID, iceberg.WithManifestWriterContent(content))
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}

@@ -1,4 +1,4 @@
-package query
+package past
 
 import (
 	"encoding/binary"
@@ -27,13 +27,13 @@ func TestRowRange(t *testing.T) {
 		return rapid.MapOfN(rapid.Int32Range(0, 3), rapid.Int64Range(0, 9), 0, 4).Draw(t, "vector")
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		r := rowRange{from: vector.Draw(t, "from"), to: vector.Draw(t, "to")}
+		r := Rows{From: vector.Draw(t, "from"), To: vector.Draw(t, "to")}
 		below := vector.Draw(t, "below")
-		cut := r.below(below)
+		cut := r.Below(below)
 		b := array.NewRecordBuilder(mem, schema)
 		defer b.Release()
 		n := rapid.IntRange(0, 12).Draw(t, "rows")
-		stats := bounds{known: n > 0}
+		stats := Bounds{known: n > 0}
 		var want []int
 		outside := false
 		for i := range n {
@@ -52,9 +52,9 @@ func TestRowRange(t *testing.T) {
 				b.Field(1).(*array.Int64Builder).Append(o)
 			}
 			b.Field(2).(*array.StringBuilder).Append(string(rune('a' + i)))
-			end, inTo := r.to[p]
+			end, inTo := r.To[p]
 			top, inBelow := below[p]
-			if !null && o >= r.from[p] && (r.to == nil || inTo && o < end) && (below == nil || inBelow && o < top) {
+			if !null && o >= r.From[p] && (r.To == nil || inTo && o < end) && (below == nil || inBelow && o < top) {
 				want = append(want, i)
 			} else {
 				outside = true
@@ -62,7 +62,7 @@ func TestRowRange(t *testing.T) {
 		}
 		rec := b.NewRecordBatch()
 		defer rec.Release()
-		got, err := cut.cut(mem, rec, 0, 1)
+		got, err := cut.Cut(mem, rec, 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,11 +79,11 @@ func TestRowRange(t *testing.T) {
 				t.Fatalf("row %d is not row %d of the batch", i, at)
 			}
 		}
-		if len(want) > 0 && !cut.mayHold(stats) {
+		if len(want) > 0 && !cut.MayHold(stats) {
 			t.Fatalf("a file with rows %v of %+v was pruned by %+v", want, cut, stats)
 		}
 		// Nothing bounds a range without vectors: rows without ledger values belong to it.
-		if cut.holdsAll(stats) && outside && !cut.all() {
+		if cut.HoldsAll(stats) && outside && !cut.All() {
 			t.Fatalf("%+v does not hold all of a file with %+v", cut, stats)
 		}
 	})

@@ -1,4 +1,4 @@
-package query
+package past
 
 import (
 	"encoding/binary"
@@ -14,61 +14,61 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
-// rowRange is the rows with from[p] <= _kafka_offset < to[p] of each partition p. A partition that is absent in from
-// is taken from its start; one that is absent in a to which is not nil gives nothing. Rows without ledger values
+// Rows is the rows with From[p] <= _kafka_offset < To[p] of each partition p. A partition that is absent in From
+// is taken from its start; one that is absent in a To which is not nil gives nothing. Rows without ledger values
 // belong to no range that bounds anything.
-type rowRange struct{ from, to offset.Vector }
+type Rows struct{ From, To offset.Vector }
 
-func (r rowRange) all() bool { return r.from == nil && r.to == nil }
+func (r Rows) All() bool { return r.From == nil && r.To == nil }
 
-func (r rowRange) lower(p int32) int64 { return r.from[p] } // no offset is negative
+func (r Rows) lower(p int32) int64 { return r.From[p] } // no offset is negative
 
-func (r rowRange) upper(p int32) int64 {
-	if r.to == nil {
+func (r Rows) upper(p int32) int64 {
+	if r.To == nil {
 		return math.MaxInt64
 	}
-	return r.to[p]
+	return r.To[p]
 }
 
-func (r rowRange) holds(p int32, at int64) bool { return at >= r.lower(p) && at < r.upper(p) }
+func (r Rows) Holds(p int32, at int64) bool { return at >= r.lower(p) && at < r.upper(p) }
 
-// below is r cut once more; nil cuts nothing.
-func (r rowRange) below(v offset.Vector) rowRange {
+// Below is r cut once more; nil cuts nothing.
+func (r Rows) Below(v offset.Vector) Rows {
 	if v == nil {
 		return r
 	}
-	if r.to == nil {
-		r.to = v
+	if r.To == nil {
+		r.To = v
 		return r
 	}
 	to := offset.Vector{}
-	for p, at := range r.to {
+	for p, at := range r.To {
 		if b, known := v[p]; known {
 			to[p] = min(at, b)
 		}
 	}
-	r.to = to
+	r.To = to
 	return r
 }
 
-// bounds is what a manifest says of a file's ledger columns.
-type bounds struct {
+// Bounds is what a manifest says of a file's ledger columns.
+type Bounds struct {
 	known           bool
 	firstP, lastP   int32
 	firstAt, lastAt int64
 	nulls           bool // perhaps rows without ledger values
 }
 
-// ledgerColumns are the field ids of the columns that ranges are about; ok is false for a table that Firn does not
+// LedgerColumns are the field ids of the columns that ranges are about; ok is false for a table that Firn does not
 // ingest into.
-func ledgerColumns(sc *iceberg.Schema) (partition, offs int, ok bool) {
+func LedgerColumns(sc *iceberg.Schema) (partition, offs int, ok bool) {
 	p, okP := sc.FindFieldByName(ledger.ColPartition)
 	o, okO := sc.FindFieldByName(ledger.ColOffset)
 	return p.ID, o.ID, okP && okO
 }
 
-func boundsOf(df iceberg.DataFile, partition, offs int) bounds {
-	b := bounds{}
+func BoundsOf(df iceberg.DataFile, partition, offs int) Bounds {
+	b := Bounds{}
 	lo, up := df.LowerBoundValues(), df.UpperBoundValues()
 	p0, ok0 := intBound(lo[partition])
 	p1, ok1 := intBound(up[partition])
@@ -96,16 +96,16 @@ func intBound(b []byte) (int64, bool) {
 	return 0, false
 }
 
-// mayHold reports whether a file with these bounds can hold a row of the range. It errs on the side of yes.
-func (r rowRange) mayHold(b bounds) bool {
-	if r.all() || !b.known {
+// MayHold reports whether a file with these bounds can hold a row of the range. It errs on the side of yes.
+func (r Rows) MayHold(b Bounds) bool {
+	if r.All() || !b.known {
 		return true
 	}
 	overlaps := func(p int32) bool {
 		return max(b.firstAt, r.lower(p)) < r.upper(p) && b.lastAt >= r.lower(p)
 	}
-	if r.to != nil {
-		for p := range r.to {
+	if r.To != nil {
+		for p := range r.To {
 			if p >= b.firstP && p <= b.lastP && overlaps(p) {
 				return true
 			}
@@ -113,7 +113,7 @@ func (r rowRange) mayHold(b bounds) bool {
 		return false
 	}
 	named := int64(0)
-	for p := range r.from {
+	for p := range r.From {
 		if p < b.firstP || p > b.lastP {
 			continue
 		}
@@ -122,15 +122,15 @@ func (r rowRange) mayHold(b bounds) bool {
 		}
 		named++
 	}
-	return int64(b.lastP)-int64(b.firstP)+1 > named // a partition that from does not name
+	return int64(b.lastP)-int64(b.firstP)+1 > named // a partition that From does not name
 }
 
 // maxWholePartitions bounds the loop over a file's partitions.
 const maxWholePartitions = 4096
 
-// holdsAll reports whether every row of such a file is in the range. It errs on the side of no.
-func (r rowRange) holdsAll(b bounds) bool {
-	if r.all() {
+// HoldsAll reports whether every row of such a file is in the range. It errs on the side of no.
+func (r Rows) HoldsAll(b Bounds) bool {
+	if r.All() {
 		return true
 	}
 	if !b.known || b.nulls || int64(b.lastP)-int64(b.firstP) >= maxWholePartitions {
@@ -146,9 +146,9 @@ func (r rowRange) holdsAll(b bounds) bool {
 	}
 }
 
-// cut returns the rows of b that are in the range, in order. partition and offs are column positions. The result is
+// Cut returns the rows of b that are in the range, in order. partition and offs are column positions. The result is
 // the caller's; nil when there is none.
-func (r rowRange) cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs int) (arrow.RecordBatch, error) {
+func (r Rows) Cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs int) (arrow.RecordBatch, error) {
 	ps, okP := b.Column(partition).(*array.Int32)
 	os, okO := b.Column(offs).(*array.Int64)
 	if !okP || !okO {
@@ -157,7 +157,7 @@ func (r rowRange) cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs
 	}
 	var runs [][2]int64 // [start, end) of rows that stay
 	for i := 0; i < ps.Len(); i++ {
-		if ps.IsNull(i) || os.IsNull(i) || !r.holds(ps.Value(i), os.Value(i)) {
+		if ps.IsNull(i) || os.IsNull(i) || !r.Holds(ps.Value(i), os.Value(i)) {
 			continue
 		}
 		if n := len(runs); n > 0 && runs[n-1][1] == int64(i) {

@@ -1,0 +1,455 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/past"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+// A table of a past time is metadata of its own: one snapshot, main at it, nothing else. Where the table still has the
+// snapshot of that time, that is it ("as it stood then"). Otherwise it is made of today's files and of position deletes for the
+// rows that came later ("as we read it today"). It lies in the table's location, in a directory of its own, so that what may read
+// the table may read it; and it is made once for a state and a stretch of time, by whichever catalog is asked first: the
+// name of the metadata file follows from both, and it is written last and only if it is absent.
+//
+// The rows that stay are in the table's own files, which a compaction may replace. So one that is made of today's files is
+// made anew from then on that the table has left the snapshot that it was made on, and in any case after pastStretch.
+const (
+	pastDir = "as-of"
+	// pastStretch is how long a table made of today's files is handed out: after it, what compaction and redrives did is in it.
+	pastStretch = 5 * time.Minute
+	// pastTimeout bounds the making of one; those who wait for it longer than a request may take ask again.
+	pastTimeout = 5 * time.Minute
+	// pastAtOnce bounds how many are made at the same time.
+	pastAtOnce = 2
+	// pastMarkers holds an object for each directory that is to be removed, named by the time from which on.
+	pastMarkers = reserved + "/" + pastDir
+	// pastSweepEvery is how often they are looked through.
+	pastSweepEvery = 5 * time.Minute
+)
+
+// Properties that say what a table of a past time is.
+const (
+	propAsOf         = "firn.as-of"             // when the commit was made that it shows
+	propAsOfKind     = "firn.as-of.kind"        // past.Stood or past.ReadNow
+	propAsOfTable    = "firn.as-of.table-uuid"  // of which table
+	propAsOfSnapshot = "firn.as-of.snapshot-id" // its snapshot of that time, or the one whose files were cut
+	propAsOfOffsets  = "firn.as-of.offsets"     // the first offset of each partition that is not in it
+)
+
+// pastDocument is a table of a past time as it is handed out.
+type pastDocument struct {
+	document
+	tableID int64  // of the table
+	root    string // its location
+}
+
+// pasts are the tables of a past time that are being made.
+type pasts struct {
+	ctx     context.Context // ends with the service
+	cancel  context.CancelFunc
+	flights singleflight.Group
+	slots   chan struct{}
+}
+
+func newPasts() *pasts {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &pasts{ctx: ctx, cancel: cancel, slots: make(chan struct{}, pastAtOnce)}
+}
+
+// close ends what is being made and waits for it.
+func (p *pasts) close() {
+	p.cancel()
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+}
+
+// stateAt finds what a table was: its present rows and the state.
+func (s *Service) stateAt(ctx context.Context, p *pastTable) (*sqlstore.State, past.State, error) {
+	if p.at.After(time.Now()) {
+		return nil, past.State{}, fmt.Errorf("%w: %s is in the future", catalog.ErrInvalid, p.at.Format(time.RFC3339Nano))
+	}
+	if err := checkTableName(p.base); err != nil {
+		return nil, past.State{}, err
+	}
+	st, err := s.store.Load(ctx, p.base, sqlstore.Scope{AllSnapshots: true, FullLog: true})
+	if err != nil {
+		return nil, past.State{}, err
+	}
+	l, err := newLean(st)
+	if err != nil {
+		return nil, past.State{}, err
+	}
+	state, err := past.At(ctx, p.base, l.meta, s, p.at)
+	switch {
+	case errors.Is(err, past.ErrTooEarly):
+		err = fmt.Errorf("%w: %s had no commit yet at %s", catalog.ErrNoSuchTable, p.base, p.at.Format(time.RFC3339Nano))
+	case errors.Is(err, past.ErrExpired), errors.Is(err, past.ErrNoLedger):
+		err = fmt.Errorf("%w: %s as of %s: %w", catalog.ErrInvalid, p.base, p.at.Format(time.RFC3339Nano), err)
+	}
+	return st, state, err
+}
+
+// loadPast returns a table of a past time, with its files written.
+func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, error) {
+	st, state, err := s.stateAt(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	root, err := cleanLocation(s.wh.URI, st.Location)
+	if err != nil {
+		return nil, err
+	}
+	made := &pastMaker{s: s, base: st, state: state, now: time.Now()}
+	if err := made.name(); err != nil {
+		return nil, err
+	}
+	key := strconv.FormatInt(st.ID, 10) + "/" + made.dir
+	ch := s.pasts.flights.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(s.pasts.ctx, pastTimeout)
+		defer cancel()
+		select {
+		case s.pasts.slots <- struct{}{}:
+			defer func() { <-s.pasts.slots }()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: waiting for other tables of a past time: %w", catalog.ErrUnavailable, ctx.Err())
+		}
+		return made.make(ctx)
+	})
+	select {
+	case res := <-ch:
+		if res.Err != nil {
+			return nil, res.Err
+		}
+		d := res.Val.(document)
+		return &pastDocument{d, st.ID, root}, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
+	}
+}
+
+// pastMaker makes one table of a past time.
+type pastMaker struct {
+	s     *Service
+	base  *sqlstore.State
+	state past.State
+	now   time.Time
+
+	uuid uuid.UUID
+	dir  string // location of its files
+	ends time.Time
+}
+
+// name chooses the directory and the uuid. The uuid is that of the state, whenever it is made: engines that keep a table for
+// a while hold it against the one before.
+func (p *pastMaker) name() error {
+	what, stretch := "snapshot 0", p.s.cfg.AsOf.Lifetime.D()
+	switch {
+	case p.state.Kind == past.ReadNow:
+		code, err := p.state.Below.Encode()
+		if err != nil {
+			return err
+		}
+		what, stretch = "offsets "+code, pastStretch
+	case p.state.Snapshot != nil:
+		what = "snapshot " + strconv.FormatInt(p.state.Snapshot.SnapshotID, 10)
+	}
+	of, err := uuid.Parse(p.base.UUID)
+	if err != nil {
+		return fmt.Errorf("table uuid %q: %w", p.base.UUID, err)
+	}
+	p.uuid = uuid.NewSHA1(of, []byte(what))
+	sum := sha256.Sum256([]byte(what))
+	begins := p.now.Truncate(stretch)
+	p.dir = fmt.Sprintf("%s/%s/%s-%s-%d", strings.TrimRight(p.base.Location, "/"), pastDir, p.state.Kind, hex.EncodeToString(sum[:8]), begins.UnixMilli())
+	p.ends = begins.Add(stretch + p.s.cfg.AsOf.Lifetime.D())
+	return nil
+}
+
+func (p *pastMaker) location() string { return fmt.Sprintf("%s/00000-%s.metadata.json", p.dir, p.uuid) }
+
+// make returns the table, which another catalog or an earlier request may have made.
+func (p *pastMaker) make(ctx context.Context) (document, error) {
+	for {
+		doc, err := p.s.readMetadata(ctx, p.location())
+		if err == nil && json.Valid(doc) {
+			stale, err := p.stale(doc)
+			if err != nil || !stale {
+				return document{location: p.location(), full: doc, refs: doc}, err
+			}
+			p.dir += "-" + strconv.FormatInt(p.currentID(), 10) // made on a snapshot whose files may be gone
+			continue
+		}
+		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+			return document{}, err
+		}
+		return p.write(ctx)
+	}
+}
+
+// stale tells whether the table has left the snapshot whose files were cut.
+func (p *pastMaker) stale(doc []byte) (bool, error) {
+	if p.state.Kind != past.ReadNow {
+		return false, nil
+	}
+	m, err := parse(doc)
+	if err != nil {
+		return false, err
+	}
+	made, err := strconv.ParseInt(m.Properties()[propAsOfSnapshot], 10, 64)
+	if err != nil || made == p.currentID() {
+		return false, nil
+	}
+	for _, sn := range p.base.Snapshots {
+		if sn.ID == made {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (p *pastMaker) currentID() int64 {
+	for _, r := range p.base.Refs {
+		if r.Name == table.MainBranch {
+			return r.SnapshotID
+		}
+	}
+	return 0
+}
+
+// write makes the table: the marker that has it removed, its files, and its metadata file at last.
+func (p *pastMaker) write(ctx context.Context) (document, error) {
+	if err := p.mark(ctx); err != nil {
+		return document{}, err
+	}
+	st, err := p.compose(ctx)
+	if err != nil {
+		return document{}, err
+	}
+	doc, loc := compose(st), p.location()
+	if _, err := parse(doc); err != nil { // nobody would be able to read it
+		return document{}, fmt.Errorf("metadata of a past time: %w", err)
+	}
+	key, err := p.s.key(loc)
+	if err != nil {
+		return document{}, err
+	}
+	switch _, err := p.s.wh.Put(ctx, key, bytes.NewReader(doc), objstore.IfAbsent); {
+	case errors.Is(err, objstore.ErrExists): // another catalog was first, and its files count
+		if doc, err = p.s.readMetadata(ctx, loc); err != nil {
+			return document{}, err
+		}
+	case err != nil:
+		return document{}, storageError("write metadata file "+loc, err)
+	}
+	return document{location: loc, full: doc, refs: doc}, nil
+}
+
+// compose returns the rows of the table.
+func (p *pastMaker) compose(ctx context.Context) (*sqlstore.State, error) {
+	snap, seq, rowID := p.state.Snapshot, p.base.LastSequenceNumber, p.base.NextRowID
+	schema := p.state.Schema.ID
+	props := map[string]string{propAsOf: p.state.Entry.At.UTC().Format("2006-01-02T15:04:05.000Z"), propAsOfKind: string(p.state.Kind), propAsOfTable: p.base.UUID}
+	if snap != nil {
+		props[propAsOfSnapshot] = strconv.FormatInt(snap.SnapshotID, 10)
+		if snap.Summary != nil {
+			if v, err := offset.DecodeVector(snap.Summary.Properties[offsetsKey]); err == nil { // else a snapshot of somebody else's
+				props[propAsOfOffsets] = v.String()
+			}
+		}
+	}
+	if p.state.Kind == past.ReadNow {
+		made, err := p.cut(ctx)
+		if err != nil {
+			return nil, err
+		}
+		snap, seq = made, made.SequenceNumber
+		if made.FirstRowID != nil {
+			rowID = *made.FirstRowID + *made.AddedRows
+		}
+		props[propAsOfSnapshot], props[propAsOfOffsets] = strconv.FormatInt(p.currentID(), 10), p.state.Below.String()
+	}
+	skeleton, err := p.skeleton(schema, props, "")
+	if err != nil {
+		return nil, err
+	}
+	st := &sqlstore.State{Head: p.base.Head, Skeleton: skeleton}
+	st.LastSequenceNumber, st.NextRowID = seq, rowID
+	if snap == nil {
+		return st, nil
+	}
+	row, err := snapshotRow(snap)
+	if err != nil {
+		return nil, err
+	}
+	st.Snapshots = []sqlstore.Snapshot{row}
+	st.Refs = []sqlstore.Ref{{Name: table.MainBranch, SnapshotID: snap.SnapshotID, Body: fmt.Appendf(nil, `{"snapshot-id":%d,"type":"branch"}`, snap.SnapshotID)}}
+	st.Log = []sqlstore.LogEntry{{AtMS: snap.TimestampMs, SnapshotID: snap.SnapshotID}}
+	st.LastUpdatedMS = max(st.LastUpdatedMS, snap.TimestampMs)
+	return st, nil
+}
+
+// cut makes the snapshot of today's files.
+func (p *pastMaker) cut(ctx context.Context) (*table.Snapshot, error) {
+	skeleton, err := p.skeleton(-1, nil, p.dir)
+	if err != nil {
+		return nil, err
+	}
+	st := *p.base
+	st.Skeleton = skeleton
+	l, err := newLean(&st)
+	if err != nil {
+		return nil, err
+	}
+	read := snapshot.NewReader(&p.s.wh, 0)
+	head, err := snapshot.LoadHead(ctx, read, l.meta, table.MainBranch)
+	if err == nil {
+		c := past.Cutter{Warehouse: &p.s.wh, Read: read, MaxRows: p.s.cfg.AsOf.MaxRows, Mem: memory.DefaultAllocator}
+		var made table.Snapshot
+		if made, err = c.Cut(ctx, head, p.state.Below, p.now); err == nil {
+			return &made, nil
+		}
+	}
+	switch {
+	case errors.Is(err, past.ErrTooLarge):
+		err = fmt.Errorf("%w: %w: raise catalog.as_of.max_rows, or ask Firn's own SQL, which makes no files for it", catalog.ErrInvalid, err)
+	case errors.Is(err, snapshot.ErrDeleteFiles), errors.Is(err, past.ErrNoLedger):
+		err = fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+	case errors.Is(err, objstore.ErrUnavailable), errors.Is(err, objstore.ErrNotFound): // a compaction took the files in between
+		err = fmt.Errorf("%w: %w", catalog.ErrUnavailable, err)
+	}
+	return nil, err
+}
+
+// skeleton is the base's without what the new table does not have. schema -1 leaves the current one, metadataDir "" the
+// property of that.
+func (p *pastMaker) skeleton(schema int, props map[string]string, metadataDir string) ([]byte, error) {
+	var doc map[string]json.RawMessage
+	if err := json.Unmarshal(p.base.Skeleton, &doc); err != nil {
+		return nil, err
+	}
+	own := map[string]string{}
+	if err := json.Unmarshal(doc["properties"], &own); err != nil {
+		return nil, err
+	}
+	for k, v := range props {
+		if v != "" {
+			own[k] = v
+		}
+	}
+	if metadataDir != "" {
+		own[propMetadataPath] = metadataDir
+	}
+	delete(doc, "statistics")
+	delete(doc, "partition-statistics")
+	set := map[string]any{"properties": own}
+	if props != nil {
+		set["table-uuid"] = p.uuid.String()
+	}
+	if schema >= 0 {
+		set["current-schema-id"] = schema
+	}
+	for k, v := range set {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		doc[k] = raw
+	}
+	return json.Marshal(doc)
+}
+
+// pastMarker is the content of a marker.
+type pastMarker struct {
+	Location string `json:"location"`
+}
+
+// mark leaves what has the directory removed later, so that nothing is written that nobody would remove.
+func (p *pastMaker) mark(ctx context.Context) error {
+	n := 0
+	err := p.s.wh.List(ctx, pastMarkers, func(objstore.Info) error { n++; return nil })
+	if err != nil {
+		return storageError("list "+pastMarkers, err)
+	}
+	if n >= p.s.cfg.AsOf.MaxTables {
+		return fmt.Errorf("%w: %d tables of a past time are kept already; the oldest go within %s; raise catalog.as_of.max_tables for more", catalog.ErrUnavailable, n, p.s.cfg.AsOf.Lifetime.D())
+	}
+	body, err := json.Marshal(pastMarker{p.dir})
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(p.dir))
+	name := fmt.Sprintf("%s/%013d-%s.json", pastMarkers, p.ends.UnixMilli(), hex.EncodeToString(sum[:12]))
+	if _, err := p.s.wh.Put(ctx, name, bytes.NewReader(body), objstore.Overwrite); err != nil {
+		return storageError("write "+name, err)
+	}
+	return nil
+}
+
+// sweepPasts removes the tables of a past time whose time has come.
+func (s *Service) sweepPasts(ctx context.Context, now time.Time) error {
+	var due []string
+	err := s.wh.List(ctx, pastMarkers, func(i objstore.Info) error {
+		ms, _, _ := strings.Cut(path.Base(i.Key), "-")
+		if ends, err := strconv.ParseInt(ms, 10, 64); err == nil && ends <= now.UnixMilli() && len(due) < deleteBatch {
+			due = append(due, i.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		return storageError("list "+pastMarkers, err)
+	}
+	var errs []error
+	for _, marker := range due {
+		if err := s.removePast(ctx, marker); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", marker, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removePast removes the directory that a marker names, and the marker.
+func (s *Service) removePast(ctx context.Context, marker string) error {
+	body, err := s.wh.Get(ctx, marker)
+	if errors.Is(err, objstore.ErrNotFound) { // another catalog was first
+		return nil
+	}
+	if err != nil {
+		return storageError("read marker", err)
+	}
+	var m pastMarker
+	if err := json.Unmarshal(body, &m); err != nil {
+		return err
+	}
+	if path.Base(path.Dir(m.Location)) != pastDir {
+		return fmt.Errorf("%w: %s is no directory of a table of a past time", catalog.ErrInvalid, m.Location)
+	}
+	if err := s.purge(ctx, m.Location); err != nil {
+		return err
+	}
+	if err := s.wh.Delete(ctx, marker); err != nil {
+		return storageError("delete marker", err)
+	}
+	return nil
+}

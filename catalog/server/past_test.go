@@ -1,0 +1,657 @@
+package server_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	arrowmem "github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/server"
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/past"
+	"github.com/firnlake/firn/internal/snapshot"
+	"github.com/firnlake/firn/internal/units"
+)
+
+func ledgerSchema() *iceberg.Schema {
+	return iceberg.NewSchema(0,
+		iceberg.NestedField{ID: 1, Name: "kind", Type: iceberg.PrimitiveTypes.String},
+		iceberg.NestedField{ID: 2, Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32},
+		iceberg.NestedField{ID: 3, Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64})
+}
+
+// row is a row by its ledger; p is -1 for one of somebody else's.
+type row struct {
+	kind string
+	p    int32
+	o    int64
+}
+
+// ledgerTable is a table with rows and offsets, in a partition for each kind.
+type ledgerTable struct {
+	t   testing.TB
+	f   *fixture
+	id  catalog.Identifier
+	vec offset.Vector
+	all []row // committed, in order
+}
+
+func (f *fixture) ledgerTable(t testing.TB, format string) *ledgerTable {
+	t.Helper()
+	_ = f.Service().CreateNamespace(context.Background(), catalog.Identifier{"ns"}, nil)
+	l := &ledgerTable{t: t, f: f, id: catalog.Identifier{"ns", "events"}, vec: offset.Vector{}}
+	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "kind", Transform: iceberg.IdentityTransform{}})
+	_, err := f.Service().CreateTable(context.Background(), l.id, catalog.CreateTable{Schema: ledgerSchema(), Partition: &spec, Properties: map[string]string{"format-version": format, "owner": "somebody"}})
+	l.must(err)
+	return l
+}
+
+func (l *ledgerTable) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *ledgerTable) meta() table.Metadata {
+	l.t.Helper()
+	t, err := l.f.Service().LoadTable(context.Background(), l.id, catalog.LoadAll)
+	l.must(err)
+	return t.Metadata
+}
+
+func (l *ledgerTable) write(rows []row) iceberg.DataFile {
+	l.t.Helper()
+	meta := l.meta()
+	as, err := datafile.ArrowSchema(meta.CurrentSchema())
+	l.must(err)
+	b := array.NewRecordBuilder(arrowmem.DefaultAllocator, as)
+	defer b.Release()
+	for _, r := range rows {
+		b.Field(0).(*array.StringBuilder).Append(r.kind)
+		for _, other := range b.Fields()[3:] {
+			other.AppendNull()
+		}
+		if r.p < 0 {
+			b.Field(1).AppendNull()
+			b.Field(2).AppendNull()
+			continue
+		}
+		b.Field(1).(*array.Int32Builder).Append(r.p)
+		b.Field(2).(*array.Int64Builder).Append(r.o)
+	}
+	rec := b.NewRecordBatch()
+	defer rec.Release()
+	var buf bytes.Buffer
+	st, err := datafile.Write(&buf, meta.CurrentSchema(), []arrow.RecordBatch{rec}, datafile.DefaultWriteOptions())
+	l.must(err)
+	loc := snapshot.DataLocation(meta, uuid.NewString()+".parquet")
+	key, err := l.f.wh.Key(loc)
+	l.must(err)
+	_, err = l.f.wh.Put(context.Background(), key, bytes.NewReader(buf.Bytes()), objstore.IfAbsent)
+	l.must(err)
+	df, err := snapshot.DataFile(meta.PartitionSpec(), loc, st, map[int]any{1000: rows[0].kind}, nil)
+	l.must(err)
+	return df
+}
+
+// change commits files added and taken out.
+func (l *ledgerTable) change(added []iceberg.DataFile, removed []snapshot.File, summary map[string]string) int64 {
+	l.t.Helper()
+	ctx, meta := context.Background(), l.meta()
+	h, err := snapshot.LoadHead(ctx, snapshot.NewReader(l.f.wh, 0), meta, table.MainBranch)
+	l.must(err)
+	c := snapshot.Change{SnapshotID: snapshot.NewID(), Operation: table.OpAppend, Added: added, Removed: removed, Summary: summary, Drop: map[string]bool{}}
+	var entries []snapshot.Entry
+	for _, f := range added {
+		entries = append(entries, snapshot.Added(f))
+	}
+	if len(removed) > 0 {
+		c.Operation = table.OpReplace
+		for _, f := range removed {
+			entries, c.Drop[f.Manifest] = append(entries, snapshot.Removed(f)), true
+		}
+	}
+	if len(entries) > 0 {
+		m, err := snapshot.WriteManifest(ctx, l.f.wh, meta, meta.PartitionSpec(), c.SnapshotID, entries)
+		l.must(err)
+		c.New = append(c.New, m)
+	}
+	s, err := snapshot.Build(ctx, l.f.wh, h, c, time.Now())
+	l.must(err)
+	_, err = l.f.Service().CommitTable(ctx, catalog.TableCommit{Identifier: l.id, Updates: snapshot.Updates(s, table.MainBranch),
+		Requirements: table.Requirements{table.AssertRefSnapshotID(table.MainBranch, h.ID())}})
+	l.must(err)
+	time.Sleep(2 * time.Millisecond) // the catalog counts milliseconds
+	return s.SnapshotID
+}
+
+func (l *ledgerTable) record() map[string]string {
+	l.t.Helper()
+	s, err := ledger.Record{Kind: ledger.KindIngest, Pipeline: "p", BatchID: uuid.Must(uuid.NewV7()).String(), ClusterID: "c", TopicID: "n/a", Offsets: l.vec.Clone()}.Summary()
+	l.must(err)
+	return s
+}
+
+// add commits n rows of a partition, of kinds in turn, a file for each.
+func (l *ledgerTable) add(p int32, n int64, kinds ...string) int64 {
+	l.t.Helper()
+	byKind := map[string][]row{}
+	for range n {
+		r := row{kinds[int(l.vec[p])%len(kinds)], p, l.vec[p]}
+		byKind[r.kind] = append(byKind[r.kind], r)
+		l.all = append(l.all, r)
+		l.vec[p]++
+	}
+	var files []iceberg.DataFile
+	for _, k := range kinds {
+		if len(byKind[k]) > 0 {
+			files = append(files, l.write(byKind[k]))
+		}
+	}
+	return l.change(files, nil, l.record())
+}
+
+// compact writes all rows of each kind into one file, in the order that by gives.
+func (l *ledgerTable) compact(by func(a, b row) int) {
+	l.t.Helper()
+	old, err := snapshot.Files(context.Background(), l.f.wh, l.meta().CurrentSnapshot(), nil)
+	l.must(err)
+	byKind := map[string][]row{}
+	for _, r := range l.all {
+		byKind[r.kind] = append(byKind[r.kind], r)
+	}
+	var files []iceberg.DataFile
+	for _, k := range []string{"a", "b", "theirs"} {
+		if rows := byKind[k]; len(rows) > 0 {
+			slices.SortStableFunc(rows, by)
+			files = append(files, l.write(rows))
+		}
+	}
+	l.change(files, old, l.record())
+}
+
+// expire removes every snapshot that no ref names, and the data files that none has any more.
+func (l *ledgerTable) expire() {
+	l.t.Helper()
+	ctx, meta := context.Background(), l.meta()
+	keep, live := map[int64]bool{}, map[string]bool{}
+	for _, r := range meta.Refs() {
+		keep[r.SnapshotID] = true
+	}
+	var gone []int64
+	var files []string
+	for _, s := range meta.Snapshots() {
+		fs, err := snapshot.Files(ctx, l.f.wh, &s, nil)
+		l.must(err)
+		for _, f := range fs {
+			if keep[s.SnapshotID] {
+				live[f.FilePath()] = true
+			} else {
+				files = append(files, f.FilePath())
+			}
+		}
+		if !keep[s.SnapshotID] {
+			gone = append(gone, s.SnapshotID)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	_, err := l.f.Service().CommitTable(ctx, catalog.TableCommit{Identifier: l.id, Updates: table.Updates{table.NewRemoveSnapshotsUpdate(gone, false)}})
+	l.must(err)
+	for _, f := range files {
+		if !live[f] {
+			key, err := l.f.wh.Key(f)
+			l.must(err)
+			l.must(l.f.wh.Delete(ctx, key))
+		}
+	}
+}
+
+func (l *ledgerTable) history() []catalog.HistoryEntry {
+	l.t.Helper()
+	out, err := l.f.Service().(catalog.HistoryKeeper).ListHistory(context.Background(), l.id, catalog.HistoryRange{})
+	l.must(err)
+	return out
+}
+
+func (l *ledgerTable) path(at time.Time) string {
+	return "/v1/namespaces/ns/tables/" + past.Name(l.id.Name(), at)
+}
+
+// rowsOf reads a table as an engine of the Iceberg spec does: data files, less the positions of delete files of their partition
+// that are not older.
+func (l *ledgerTable) rowsOf(meta table.Metadata) []row {
+	l.t.Helper()
+	snap := meta.CurrentSnapshot()
+	if snap == nil {
+		return nil
+	}
+	ctx := context.Background()
+	manifests, err := snapshot.ReadManifests(ctx, l.f.wh, snap)
+	l.must(err)
+	type hidden struct {
+		seq  int64
+		kind any
+	}
+	var data []iceberg.ManifestEntry
+	deleted := map[string]map[int64]hidden{}
+	for _, m := range manifests {
+		entries, err := snapshot.NewReader(l.f.wh, 0).Entries(ctx, m)
+		l.must(err)
+		for _, e := range entries {
+			f := e.DataFile()
+			if f.ContentType() == iceberg.EntryContentData {
+				data = append(data, e)
+				continue
+			}
+			l.scan(f.FilePath(), iceberg.NewSchema(0,
+				iceberg.NestedField{ID: 2147483546, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
+				iceberg.NestedField{ID: 2147483545, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true}), func(b arrow.RecordBatch) {
+				for i := range int(b.NumRows()) {
+					path := b.Column(0).(*array.String).Value(i)
+					if of := f.ReferencedDataFile(); of != nil && *of != path || string(f.LowerBoundValues()[2147483546]) != path || string(f.UpperBoundValues()[2147483546]) != path {
+						l.t.Fatalf("the manifest says %v of a delete file with rows of %s", f, path)
+					}
+					if deleted[path] == nil {
+						deleted[path] = map[int64]hidden{}
+					}
+					deleted[path][b.Column(1).(*array.Int64).Value(i)] = hidden{e.SequenceNum(), f.Partition()[1000]}
+				}
+			})
+		}
+	}
+	var out []row
+	for _, e := range data {
+		at := int64(0)
+		l.scan(e.DataFile().FilePath(), ledgerSchema(), func(b arrow.RecordBatch) {
+			for i := range int(b.NumRows()) {
+				if d, ok := deleted[e.DataFile().FilePath()][at]; !ok || d.seq < e.SequenceNum() || d.kind != e.DataFile().Partition()[1000] {
+					r := row{kind: b.Column(0).(*array.String).Value(i), p: -1}
+					if b.Column(1).IsValid(i) {
+						r.p, r.o = b.Column(1).(*array.Int32).Value(i), b.Column(2).(*array.Int64).Value(i)
+					}
+					out = append(out, r)
+				}
+				at++
+			}
+		})
+	}
+	slices.SortFunc(out, byLedger)
+	return out
+}
+
+func byLedger(a, b row) int {
+	return cmp.Or(cmp.Compare(a.p, b.p), cmp.Compare(a.o, b.o), strings.Compare(a.kind, b.kind))
+}
+
+func (l *ledgerTable) scan(location string, sc *iceberg.Schema, fn func(arrow.RecordBatch)) {
+	l.t.Helper()
+	key, err := l.f.wh.Key(location)
+	l.must(err)
+	r, err := datafile.Open(context.Background(), l.f.wh, key, datafile.ReadOptions{})
+	l.must(err)
+	defer r.Close()
+	l.must(r.Scan(context.Background(), sc, func(b arrow.RecordBatch) error { fn(b); return nil }))
+}
+
+// asOf loads the table as of a time and checks what each such table must be.
+func (l *ledgerTable) asOf(t *testing.T, at time.Time) table.Metadata {
+	t.Helper()
+	got := want[loaded](t, l.f.ask(t, "GET", l.path(at), ""), 200)
+	l.f.wantFile(t, got)
+	m, err := table.ParseMetadataBytes(got.Metadata)
+	l.must(err)
+	base := l.meta()
+	if m.TableUUID() == base.TableUUID() || m.Location() != base.Location() || m.Properties()["owner"] != "somebody" || m.Properties()["firn.as-of.table-uuid"] != base.TableUUID().String() {
+		t.Fatalf("table %s in %s with %v", m.TableUUID(), m.Location(), m.Properties())
+	}
+	if !strings.HasPrefix(got.Location, base.Location()+"/as-of/") || len(m.Snapshots()) > 1 {
+		t.Fatalf("%s, %d snapshots", got.Location, len(m.Snapshots()))
+	}
+	return m
+}
+
+// TestPastTables: whatever was committed, compacted and expired, a table of a past time has exactly the rows that were committed
+// by then, for each commit of the history, in both format versions and where files are sorted otherwise than by offset.
+func TestPastTables(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(24) {
+		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { anyPast(t, rand.New(rand.NewPCG(seed, 0))) })
+	}
+}
+
+func anyPast(t *testing.T, rng *rand.Rand) {
+	l := memory(t).ledgerTable(t, []string{"2", "3"}[rng.IntN(2)])
+	for range 2 + rng.IntN(5) {
+		switch rng.IntN(6) {
+		case 0:
+			l.compact([]func(a, b row) int{byLedger, func(a, b row) int { return byLedger(b, a) }}[rng.IntN(2)])
+		case 1:
+			l.expire()
+		case 2:
+			l.change(nil, nil, l.record())
+		default:
+			l.add(rng.Int32N(3), 1+rng.Int64N(4), "a", "b")
+		}
+	}
+	l.expire()
+	kinds := map[string]int{}
+	for _, e := range l.history() {
+		m := l.asOf(t, e.At)
+		kinds[m.Properties()["firn.as-of.kind"]]++
+		v, err := offset.DecodeVector(e.Offsets)
+		l.must(err)
+		var rows []row
+		for _, r := range l.all {
+			if r.o < v[r.p] {
+				rows = append(rows, r)
+			}
+		}
+		slices.SortFunc(rows, byLedger)
+		if got := l.rowsOf(m); !slices.Equal(got, rows) {
+			t.Fatalf("as of version %d, offsets %s: rows %v, want %v", e.Version, v, got, rows)
+		}
+		if s := m.Properties()["firn.as-of.offsets"]; len(v) > 0 && s != v.String() {
+			t.Fatalf("firn.as-of.offsets is %q, want %s", s, v)
+		}
+	}
+	if len(l.history()) > 0 && kinds["snapshot"] == 0 {
+		t.Fatalf("the newest commit is no snapshot: %v", kinds)
+	}
+}
+
+func (l *ledgerTable) stamp(id int64) time.Time {
+	l.t.Helper()
+	for _, e := range l.history() {
+		if e.SnapshotID == id {
+			return e.At
+		}
+	}
+	l.t.Fatalf("no snapshot %d in the history", id)
+	return time.Time{}
+}
+
+// TestPastTableKinds: the snapshot while the table has it, be it by a tag, else the ledger; the schema of then or of now.
+func TestPastTableKinds(t *testing.T) {
+	f := memory(t)
+	l := f.ledgerTable(t, "2")
+	first := l.add(0, 2, "a")
+	second := l.add(0, 3, "a")
+	if _, err := f.Service().CommitTable(t.Context(), catalog.TableCommit{Identifier: l.id, Updates: table.Updates{snapshot.SetTag("kept", second, 0)}}); err != nil {
+		t.Fatal(err)
+	}
+	third := l.add(0, 4, "a")
+	wider := iceberg.NewSchema(1, append(ledgerSchema().Fields(), iceberg.NestedField{ID: 4, Name: "more", Type: iceberg.PrimitiveTypes.String})...)
+	_, err := f.Service().CommitTable(t.Context(), catalog.TableCommit{Identifier: l.id, Updates: table.Updates{table.NewAddSchemaUpdate(wider), table.NewSetCurrentSchemaUpdate(-1)}})
+	l.must(err)
+	last := l.change(nil, nil, l.record())
+	at := func(id int64) time.Time { return l.stamp(id) }
+	check := func(when time.Time, kind string, snap int64, rows, columns int) {
+		t.Helper()
+		m := l.asOf(t, when)
+		if got := m.Properties()["firn.as-of.kind"]; got != kind || m.Properties()["firn.as-of.snapshot-id"] != fmt.Sprint(snap) || len(l.rowsOf(m)) != rows || m.CurrentSchema().NumFields() != columns {
+			t.Errorf("as of %s: %v, %d rows, %d columns, want %s of %d with %d and %d", when, m.Properties(), len(l.rowsOf(m)), m.CurrentSchema().NumFields(), kind, snap, rows, columns)
+		}
+		if kind == "snapshot" && m.CurrentSnapshot().SnapshotID != snap {
+			t.Errorf("as of %s: snapshot %d, want %d", when, m.CurrentSnapshot().SnapshotID, snap)
+		}
+	}
+	check(at(first), "snapshot", first, 2, 3)
+	check(at(second).Add(time.Millisecond), "snapshot", second, 5, 3)
+	check(at(last), "snapshot", last, 9, 4)
+	whole := l.asOf(t, at(first)).Properties()["firn.as-of"]
+	if whole != at(first).Format("2006-01-02T15:04:05.000Z") {
+		t.Errorf("firn.as-of is %s, the commit was at %s", whole, at(first))
+	}
+	uuids := map[uuid.UUID]bool{l.asOf(t, at(first)).TableUUID(): true, l.asOf(t, at(first).Add(time.Millisecond)).TableUUID(): true}
+	if len(uuids) != 1 {
+		t.Error("two times of one state have two uuids")
+	}
+	l.compact(byLedger)
+	l.expire()
+	compacted := *l.meta().CurrentSnapshot()
+	check(at(first), "ledger", compacted.SnapshotID, 2, 4)
+	check(at(second), "snapshot", second, 5, 3)
+	check(at(third), "ledger", compacted.SnapshotID, 9, 4)
+	m := l.asOf(t, at(first))
+	if p := m.CurrentSnapshot().Summary.Properties; p["total-position-deletes"] != "7" || p["total-delete-files"] != "1" || p["total-data-files"] != "1" {
+		t.Errorf("summary %v", p)
+	}
+
+	// A row of somebody else's is of no time. And what the table no longer stands on is made anew.
+	l.all = append(l.all, row{kind: "theirs", p: -1})
+	l.change([]iceberg.DataFile{l.write([]row{{kind: "theirs", p: -1}})}, nil, nil)
+	check(at(first), "ledger", compacted.SnapshotID, 2, 4)
+	l.compact(byLedger)
+	l.expire()
+	check(at(first), "ledger", l.meta().CurrentSnapshot().SnapshotID, 2, 4)
+}
+
+// TestPastTableNames: forms, what is real, what is hidden, and what cannot be.
+func TestPastTableNames(t *testing.T) {
+	f := memory(t)
+	begin := time.Now().Add(-time.Second)
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a"))
+	ns := "/v1/namespaces/ns/tables/"
+	name := l.id.Name()
+	for _, n := range []string{past.Name(name, at), strings.ToLower(past.Name(name, at)), name + "@" + at.Format(time.RFC3339Nano), name + "@" + strings.ToLower(at.Format(time.RFC3339Nano))} {
+		want[loaded](t, f.ask(t, "GET", ns+url.PathEscape(n), ""), 200)
+		want[none](t, f.ask(t, "HEAD", ns+url.PathEscape(n), ""), 204)
+		want[none](t, f.ask(t, "POST", ns+url.PathEscape(n)+"/metrics", scanReport), 204)
+		want[loaded](t, f.ask(t, "GET", ns+url.PathEscape(n)+"?snapshots=refs", ""), 200)
+		want[failure](t, f.ask(t, "GET", ns+url.PathEscape(n), "", "X-Firn-Lean", "1"), 404)
+	}
+	if list := f.ask(t, "GET", "/v1/namespaces/ns/tables", "").Body.String(); strings.Contains(list, "__at_") || strings.Contains(list, "@") {
+		t.Errorf("a table of a past time is listed: %s", list)
+	}
+	for n, code := range map[string]int{past.Name(name, begin): 404, past.Name(name, time.Now().Add(time.Hour)): 400, past.Name("absent", at): 404, past.Name(past.Name(name, at), at): 404} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if got := f.ask(t, method, ns+n, ""); got.Code != code {
+				t.Errorf("%s %s: HTTP %d, want %d: %s", method, n, got.Code, code, got.Body)
+			}
+		}
+	}
+
+	// A table that has such a name from before is what the name means.
+	l.f.restored(t, "weird@2020-01-01T00:00:00Z")
+	f.makeTable(t, "weird")
+	if m := want[loaded](t, f.ask(t, "GET", ns+"weird@2020-01-01T00:00:00Z", ""), 200); strings.Contains(string(m.Metadata), "firn.as-of") {
+		t.Error("the table of that very name is hidden by a time")
+	}
+	want[none](t, f.ask(t, "DELETE", ns+"weird@2020-01-01T00:00:00Z", ""), 204)
+	want[failure](t, f.ask(t, "GET", ns+"weird@2020-01-01T00:00:00Z", ""), 404) // before the first commit of weird
+
+	// A snapshot that has gone and carried no offsets leaves nothing to tell its rows by.
+	lone := l.change([]iceberg.DataFile{l.write([]row{{kind: "theirs", p: -1}})}, nil, nil)
+	stamp := l.stamp(lone)
+	l.add(0, 1, "a")
+	l.expire()
+	refused := want[failure](t, f.ask(t, "GET", l.path(stamp), ""), 400)
+	if !strings.Contains(refused.Error.Message, "carried no Kafka offsets") {
+		t.Errorf("%q does not say why", refused.Error.Message)
+	}
+}
+
+// restored makes a table of a name that none can have any more, as one of an earlier version: through the database.
+func (f *fixture) restored(t *testing.T, name string) {
+	t.Helper()
+	made := f.makeTable(t, "before")
+	got := want[loaded](t, f.ask(t, "GET", "/v1/namespaces/ns/tables/before", ""), 200)
+	if err := f.Service().DropTable(t.Context(), made.Identifier, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.RegisterAs(t.Context(), catalog.Identifier{"ns", name}, got.Location); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPastTableIsReadOnly: nothing changes one, and none can be made over the name.
+func TestPastTableIsReadOnly(t *testing.T) {
+	f := memory(t)
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a"))
+	name := past.Name(l.id.Name(), at)
+	loc := want[loaded](t, f.ask(t, "GET", l.path(at), ""), 200).Location
+	before := l.meta()
+	ident := fmt.Sprintf(`{"namespace":["ns"],"name":%q}`, name)
+	other := `{"namespace":["ns"],"name":"other"}`
+	set := `"requirements":[],"updates":[{"action":"set-properties","updates":{"a":"b"}}]`
+	f.makeTable(t, "real")
+	for _, c := range [][3]string{
+		{"POST", l.path(at), `{` + set + `}`},
+		{"POST", "/v1/transactions/commit", `{"table-changes":[{"identifier":` + ident + `,` + set + `}]}`},
+		{"POST", "/v1/transactions/commit", `{"table-changes":[{"identifier":{"namespace":["ns"],"name":"real"},` + set + `},{"identifier":` + ident + `,` + set + `}]}`},
+		{"DELETE", l.path(at), ""},
+		{"DELETE", l.path(at) + "?purgeRequested=true", ""},
+		{"POST", "/v1/tables/rename", `{"source":` + ident + `,"destination":` + other + `}`},
+		{"POST", "/v1/tables/rename", `{"source":{"namespace":["ns"],"name":"real"},"destination":` + ident + `}`},
+		{"POST", "/v1/namespaces/ns/tables", `{"name":"` + name + `","schema":` + schemaJSON + `}`},
+		{"POST", "/v1/namespaces/ns/tables", `{"name":"` + name + `","stage-create":true,"schema":` + schemaJSON + `}`},
+		{"POST", "/v1/namespaces/ns/tables", `{"name":"absent@2020-01-01T00:00:00Z","schema":` + schemaJSON + `}`},
+		{"POST", "/v1/namespaces/ns/register", `{"name":"` + name + `","metadata-location":"` + loc + `"}`},
+		{"POST", l.path(at), `{"requirements":[{"type":"assert-create"}],"updates":[]}`},
+		{"POST", "/v1/namespaces/ns/views", `{"name":"` + name + `","schema":` + schemaJSON + `,"view-version":{"version-id":1,"timestamp-ms":1,"schema-id":0,"summary":{},"representations":[{"type":"sql","sql":"select 1","dialect":"spark"}],"default-namespace":["ns"]},"properties":{}}`},
+	} {
+		got := f.ask(t, c[0], c[1], c[2])
+		if got.Code != 400 || !strings.Contains(got.Body.String(), "as of "+at.Format(time.RFC3339Nano)) && !strings.Contains(got.Body.String(), "as of 2020") {
+			t.Errorf("%s %s %s: HTTP %d %s", c[0], c[1], c[2], got.Code, got.Body)
+		}
+	}
+	if m := l.meta(); !m.Equals(before) {
+		t.Error("the table has changed")
+	}
+	l.asOf(t, at)
+}
+
+// TestPastTableOnce: any number of readers share one, two catalogs over one warehouse too, and it goes when its time has come.
+func TestPastTableOnce(t *testing.T) {
+	f := memory(t)
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a", "b"))
+	l.add(0, 2, "a", "b")
+	l.compact(byLedger)
+	l.expire()
+	var wg sync.WaitGroup
+	locations := make([]string, 20)
+	for i := range locations {
+		wg.Go(func() {
+			w := f.ask(t, "GET", l.path(at), "")
+			var got loaded
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK {
+				t.Errorf("HTTP %d, %v", w.Code, err)
+			}
+			locations[i] = got.Location
+		})
+	}
+	wg.Wait()
+	if slices.Sort(locations); locations[0] != locations[len(locations)-1] && len(slices.Compact(slices.Clone(locations))) > 2 { // 2: over the border of two stretches
+		t.Errorf("the table was made more than once: %q", slices.Compact(locations))
+	}
+	count := func(under string) (keys []string) {
+		l.must(f.wh.List(t.Context(), under, func(i objstore.Info) error { keys = append(keys, i.Key); return nil }))
+		return keys
+	}
+	key, err := f.wh.Key(l.meta().Location())
+	l.must(err)
+	if len(count("_firn/as-of")) == 0 || len(count(key+"/as-of")) == 0 {
+		t.Fatal("nothing says when the table goes")
+	}
+	l.must(f.SweepPasts(t.Context(), time.Now().Add(23*time.Hour)))
+	f.handedOut(t, want[loaded](t, f.ask(t, "GET", l.path(at), ""), 200))
+	data := len(count(key + "/data"))
+	l.must(f.SweepPasts(t.Context(), time.Now().Add(25*time.Hour)))
+	if m, d := count("_firn/as-of"), count(key+"/as-of"); len(m) != 0 || len(d) != 0 {
+		t.Errorf("after its time there are still %q and %q", m, d)
+	}
+	if n := len(count(key + "/data")); n != data {
+		t.Errorf("%d data files of the table are left of %d", n, data)
+	}
+	l.asOf(t, at) // it is made again
+}
+
+// TestPastTableBounds: rows to be looked into, and how many there may be.
+func TestPastTableBounds(t *testing.T) {
+	f := start(t, server.Config{Store: "sqlite::memory:", AsOf: server.AsOf{MaxRows: 3, MaxTables: 1}}, &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
+	l := f.ledgerTable(t, "2")
+	first, second := l.stamp(l.add(0, 2, "a")), l.stamp(l.add(0, 2, "a"))
+	l.compact(byLedger)
+	l.expire()
+	got := want[failure](t, f.ask(t, "GET", l.path(first), ""), 400)
+	if !strings.Contains(got.Error.Message, "more than 3: raise catalog.as_of.max_rows") {
+		t.Errorf("%q", got.Error.Message)
+	}
+	full := f.ask(t, "GET", l.path(second), "")
+	if got := want[failure](t, full, 503); full.Header().Get("Retry-After") == "" || !strings.Contains(got.Error.Message, "raise catalog.as_of.max_tables") {
+		t.Errorf("%q", got.Error.Message)
+	}
+	for _, c := range []server.AsOf{{Lifetime: units.Duration(time.Second)}, {Lifetime: units.Duration(72 * time.Hour)}, {MaxTables: -1}, {MaxRows: -1}} {
+		if err := (server.Config{Store: "sqlite::memory:", AsOf: c}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "as_of.") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestPastTableRights: whoever may read the table may read it as it was, and get keys to read its files; nobody else knows of it.
+func TestPastTableRights(t *testing.T) {
+	f, s3 := lending(t, nil, nil, nil)
+	f.wh = &objstore.Warehouse{Store: s3, URI: "s3://lake/warehouse"}
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a"))
+	if err := f.Service().(interface {
+		RenameTable(context.Context, catalog.Identifier, catalog.Identifier) error
+	}).RenameTable(t.Context(), l.id, catalog.Identifier{"ns", "t"}); err != nil { // that which the roles of the tests are about
+		t.Fatal(err)
+	}
+	l.id = catalog.Identifier{"ns", "t"}
+	path := l.path(at)
+	set := `{"requirements":[],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
+	for who, codes := range map[string][4]int{ // load, exists, commit, drop
+		"nobody": {404, 404, 404, 404}, "list": {403, 204, 403, 403}, "read": {200, 204, 403, 403}, "write": {200, 204, 400, 403}, "manage": {200, 204, 400, 400}, "reader": {200, 204, 403, 403}} {
+		got := [4]int{f.as(t, who, "GET", path, "").Code, f.as(t, who, "HEAD", path, "").Code, f.as(t, who, "POST", path, set).Code, f.as(t, who, "DELETE", path, "").Code}
+		if got != codes {
+			t.Errorf("%s: load, exists, commit and drop answer %v, want %v", who, got, codes)
+		}
+	}
+	given := want[lent](t, f.as(t, "write", "GET", path, "", "X-Iceberg-Access-Delegation", vended), 200)
+	if len(given.Credentials) != 1 || given.Credentials[0].Prefix != given.Metadata.Location+"/" {
+		t.Fatalf("%+v", given.Credentials)
+	}
+	want[lent](t, f.as(t, "manage", "GET", path+"/credentials", ""), 200)
+	for _, s := range s3.asked() {
+		if s.Write {
+			t.Errorf("keys that write were lent: %+v", s)
+		}
+	}
+	key, err := f.wh.Key(given.Metadata.Location)
+	l.must(err)
+	signs := func(method string) int {
+		body := fmt.Sprintf(`{"region":"us-east-1","method":%q,"uri":"http://storage:9000/lake/warehouse/%s/as-of/x","headers":{}}`, method, key)
+		return f.as(t, "manage", "POST", path+"/sign", body).Code
+	}
+	if get, put := signs("GET"), signs("PUT"); get != 200 || put != 403 {
+		t.Errorf("signing answers %d for GET and %d for PUT", get, put)
+	}
+}
