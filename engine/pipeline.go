@@ -359,7 +359,8 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 
 // endsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
 func endsGeneration(err error) bool {
-	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) || errors.Is(err, ErrNeedsDecision)
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) || errors.Is(err, ErrNeedsDecision) ||
+		errors.Is(err, ErrIncompatibleSchema)
 }
 
 func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {

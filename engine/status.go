@@ -24,7 +24,8 @@ func problemKind(err error) string {
 		return KindFenced
 	case errors.Is(err, ErrRewound):
 		return KindRewound
-	case errors.Is(err, ErrNeedsDecision), errors.Is(err, ErrTopicRecreated), errors.Is(err, ErrLogTruncated), errors.Is(err, ErrRetentionGap):
+	case errors.Is(err, ErrNeedsDecision), errors.Is(err, ErrTopicRecreated), errors.Is(err, ErrLogTruncated), errors.Is(err, ErrRetentionGap),
+		errors.Is(err, ErrIncompatibleSchema):
 		return KindStopped
 	}
 	return KindTransient

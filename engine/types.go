@@ -197,6 +197,9 @@ type Committed struct {
 	Attempts   int
 	Phases     map[string]time.Duration // encode, upload, manifest, catalog
 	At         time.Time
+	// SchemaID is that of the table's schema that the rows are in; SchemaChanges say what this commit changed to make it so.
+	SchemaID      int
+	SchemaChanges []string
 }
 
 // Errors of a Committer.
@@ -210,6 +213,9 @@ var (
 	// ErrNeedsDecision: recovery cannot answer with certainty; a person decides (firn offsets resolve).
 	ErrNeedsDecision = errors.New("the offsets of this table cannot be recovered with certainty")
 )
+
+// ErrIncompatibleSchema: events come in a schema that the table cannot follow, and the pipeline is told to stop at that.
+var ErrIncompatibleSchema = errors.New("events are written with a schema that the table cannot follow")
 
 // Gap is a stretch [First, Next) of a partition that Kafka no longer held when it was to be read.
 type Gap struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
@@ -188,7 +189,7 @@ func tailReason(err error) string {
 func (s *Service) addHot(ctx context.Context, p *pinned, cut *hot.Cut) (*pinned, error) {
 	p.cut, p.Level, p.End = cut, LevelHot, cut.End
 	for _, r := range cut.Rows {
-		out, err := project(ctx, p.schema, r)
+		out, err := datafile.Project(ctx, p.schema, r)
 		if err != nil {
 			p.Release()
 			return nil, fmt.Errorf("pin %s: hot rows: %w", p.Table, err)

@@ -32,7 +32,8 @@ func classify(err error) outcome {
 	switch {
 	case err == nil:
 		return committed
-	case errors.Is(err, engine.ErrFenced), errors.Is(err, engine.ErrRewound), errors.Is(err, engine.ErrRedriven), errors.Is(err, engine.ErrNeedsDecision):
+	case errors.Is(err, engine.ErrFenced), errors.Is(err, engine.ErrRewound), errors.Is(err, engine.ErrRedriven), errors.Is(err, engine.ErrNeedsDecision),
+		errors.Is(err, engine.ErrIncompatibleSchema):
 		return fenced
 	case errors.Is(err, catalog.ErrUnknownOutcome):
 		return unknown

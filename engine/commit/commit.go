@@ -16,6 +16,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/crash"
+	"github.com/firnlake/firn/internal/evolve"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -31,7 +32,7 @@ type try struct {
 
 	stored   time.Time // when the first of its files was begun to be put on storage; zero before
 	open     bool      // a request was sent, and it is not known that it had no effect
-	relay    bool      // its files are laid out for a table that has another layout by now: they are written anew first
+	relay    bool      // its files are made for a table that has another schema or layout by now: they are written anew first
 	attempts int
 	phases   timed
 }
@@ -118,12 +119,6 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in input) error {
 	meta := c.main.head.Meta
 	t.main = &leg{p: &c.main, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.record(ctx, t, b, in.last)}
-	if len(in.rows) > 0 {
-		var err error
-		if t.main.schema, err = schemaOf(meta, in.rows[0].Schema()); err != nil {
-			return fmt.Errorf("table %s: %w", c.main.id, err)
-		}
-	}
 	if len(in.dead) > 0 {
 		meta = c.dead.head.Meta
 		t.dead = &leg{p: &c.dead, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: c.deadRecord(t, in.dead)}
@@ -133,19 +128,9 @@ func (c *Committer) encodeLegs(ctx context.Context, t *try, b *engine.Batch, in 
 
 // encodeInput makes the files of the legs that did not take effect yet.
 func (c *Committer) encodeInput(ctx context.Context, t *try, in input) error {
-	var err error
-	if l := t.main; len(in.rows) > 0 {
-		meta := l.p.head.Meta
-		if l.lay, err = c.evolve(meta); err != nil {
-			return fmt.Errorf("table %s: %w", l.p.id, err)
-		}
-		lay := layoutOf(meta, l.schema, c.cfg.Write)
-		lay.spec, lay.order, l.spec = l.lay.spec, l.lay.order, l.lay.spec
-		if l.files, err = encodeFiles(ctx, meta, l.schema, lay, in.rows); err != nil {
-			return fmt.Errorf("table %s: %w", l.p.id, err)
-		}
-		if err := sameCount(l.files, in.rows); err != nil {
-			return err
+	if len(in.rows) > 0 {
+		if err := c.encodeRows(ctx, t.main, in.rows); err != nil {
+			return fmt.Errorf("table %s: %w", t.main.p.id, err)
 		}
 	}
 	l := t.dead
@@ -161,6 +146,26 @@ func (c *Committer) encodeInput(ctx context.Context, t *try, in input) error {
 		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
 	return nil
+}
+
+// encodeRows makes the files of the rows, in the schema and the layout that the table has then.
+func (c *Committer) encodeRows(ctx context.Context, l *leg, rows []arrow.RecordBatch) (err error) {
+	meta := l.p.head.Meta
+	if l.lay, err = c.evolve(meta, shapesOf(rows)); err != nil {
+		return err
+	}
+	l.schema, l.spec = l.lay.schema, l.lay.spec
+	lay := layoutOf(meta, l.schema, c.cfg.Write)
+	lay.spec, lay.order = l.lay.spec, l.lay.order
+	ready, release, err := l.lay.ready(ctx, rows)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if l.files, err = encodeFiles(ctx, meta, l.schema, lay, ready); err != nil {
+		return err
+	}
+	return sameCount(l.files, rows)
 }
 
 // plainLayout is that of a table which the configuration says nothing of: its own.
@@ -186,7 +191,7 @@ func (c *Committer) storeAgain(ctx context.Context, t *try, b *engine.Batch) err
 	}
 	why := "it could not be committed for long, and a sweep may take them for strays"
 	if t.relay {
-		why = "the table's layout was changed by somebody else while they were to be committed with a change of it"
+		why = "the table's schema or layout was changed by somebody else while they were to be committed with a change of it"
 	}
 	c.log.Warn("the files of a batch are stored again: "+why, "batch", t.batch, "age", c.cfg.Now().Sub(t.stored))
 	t.stored, t.relay = time.Time{}, false
@@ -346,6 +351,14 @@ func (c *Committer) finish(t *try) engine.Committed {
 	}
 	for phase, d := range t.phases {
 		c.m.phase(c.cfg.Pipeline, phase, d)
+	}
+	done.SchemaID = t.main.schema.ID
+	for _, ch := range t.main.lay.changes {
+		c.m.schema.WithLabelValues(c.cfg.Pipeline, string(ch.Kind)).Inc()
+		done.SchemaChanges = append(done.SchemaChanges, ch.String())
+	}
+	if len(done.SchemaChanges) > 0 {
+		c.log.Info("the table's schema has grown with this commit", "schema", done.SchemaID, "changes", evolve.Describe(t.main.lay.changes), "snapshot", t.main.id, "batch", t.batch)
 	}
 	c.pos = position{record: t.main.record, at: t.main.id, epoch: c.pos.epoch, step: StepHead}
 	if t.dead != nil {

@@ -148,37 +148,6 @@ func writeGroup(sc *iceberg.Schema, g *group, lay fileLayout) (out []*output, er
 	return out, nil
 }
 
-// schemaOf finds the table's schema that rows are in: mostly the current one, an earlier one after another engine
-// changed it. Files in an earlier schema are as good, because columns are known by their ids.
-func schemaOf(meta table.Metadata, as *arrow.Schema) (*iceberg.Schema, error) {
-	candidates := []*iceberg.Schema{meta.CurrentSchema()}
-	candidates = append(candidates, meta.Schemas()...)
-	for _, sc := range candidates {
-		have, err := datafile.ArrowSchema(sc)
-		if err != nil {
-			return nil, err
-		}
-		if sameFields(have.Fields(), as.Fields()) {
-			return sc, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: its schema is another than when the pipeline began, and rows in the old one do not fit: restart the pipeline", ErrTable)
-}
-
-func sameFields(a, b []arrow.Field) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		ai, _ := a[i].Metadata.GetValue(table.ArrowParquetFieldIDKey)
-		bi, _ := b[i].Metadata.GetValue(table.ArrowParquetFieldIDKey)
-		if a[i].Name != b[i].Name || ai != bi || !arrow.TypeEqual(a[i].Type, b[i].Type) {
-			return false
-		}
-	}
-	return true
-}
-
 // upload puts the files that are not on storage yet there, a bounded number at a time. Those that arrive stay there
 // whatever becomes of the rest, and are not sent again.
 func (c *Committer) upload(ctx context.Context, files []*output) error {

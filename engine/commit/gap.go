@@ -82,7 +82,7 @@ func (c *Committer) RecordGap(ctx context.Context, e *engine.LogError) (engine.G
 
 // gapsTable pins the gaps table, created when it is missing.
 func (c *Committer) gapsTable(ctx context.Context) (pinned, error) {
-	if _, err := EnsureTable(ctx, c.cat, c.cfg.GapsTable, GapsSchema(), nil, nil); err != nil {
+	if _, err := EnsureOwnTable(ctx, c.cat, c.cfg.GapsTable, GapsSchema(), nil); err != nil {
 		return pinned{}, fmt.Errorf("gaps table: %w", err)
 	}
 	meta, err := c.load(ctx, c.cfg.GapsTable)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -17,22 +18,30 @@ const (
 	PropSortBy      = "firn.sort-by"
 )
 
-// evolution is how the rows of a commit are partitioned and sorted, and what the commit changes of the table for that.
+// evolution is in what schema the rows of a commit are, how they are partitioned and sorted, and what the commit changes of
+// the table for that.
 type evolution struct {
+	growth
+	shapes  []*arrow.Schema // of the rows that it is for
 	spec    iceberg.PartitionSpec
 	order   table.SortOrder
-	updates table.Updates
+	updates table.Updates      // with those of the schema
 	needs   table.Requirements // beside those of the commit; empty when nothing that files depend on changes
 }
 
 // same tells that files written for e fit what o says.
 func (e evolution) same(o evolution) bool {
-	return e.spec.ID() == o.spec.ID() && e.spec.Equals(o.spec) && e.order.OrderID() == o.order.OrderID() && e.order.Equals(o.order)
+	return e.schema.ID == o.schema.ID && e.schema.Equals(o.schema) &&
+		e.spec.ID() == o.spec.ID() && e.spec.Equals(o.spec) && e.order.OrderID() == o.order.OrderID() && e.order.Equals(o.order)
 }
 
-// evolve holds the table against the configuration.
-func (c *Committer) evolve(meta table.Metadata) (evolution, error) {
-	e := evolution{spec: meta.PartitionSpec(), order: meta.SortOrder()}
+// evolve holds the table against the rows and the configuration.
+func (c *Committer) evolve(meta table.Metadata, shapes []*arrow.Schema) (evolution, error) {
+	g, err := grow(meta, shapes)
+	if err != nil {
+		return evolution{}, err
+	}
+	e := evolution{growth: g, shapes: shapes, spec: meta.PartitionSpec(), order: meta.SortOrder(), updates: g.updates, needs: g.needs}
 	props := meta.Properties()
 	partitionBy, sortBy := wish(c.cfg.PartitionBy), wish(c.cfg.SortBy)
 	respec := c.cfg.PartitionBy != nil && changed(props, PropPartitionBy, partitionBy)
@@ -44,6 +53,12 @@ func (c *Committer) evolve(meta table.Metadata) (evolution, error) {
 	if err != nil {
 		return e, fmt.Errorf("layout: %w", err)
 	}
+	for _, u := range g.updates { // a new partitioning may be by a new column
+		if err := u.Apply(b); err != nil {
+			return e, fmt.Errorf("layout: %w", err)
+		}
+	}
+	meta = g.after(meta)
 	set := iceberg.Properties{}
 	if respec {
 		set[PropPartitionBy] = partitionBy
@@ -58,7 +73,7 @@ func (c *Committer) evolve(meta table.Metadata) (evolution, error) {
 		}
 	}
 	e.updates = append(e.updates, table.NewSetPropertiesUpdate(set))
-	if len(e.needs) > 0 {
+	if len(e.needs) > len(g.needs) && len(g.needs) == 0 {
 		e.needs = append(e.needs, table.AssertCurrentSchemaID(meta.CurrentSchema().ID))
 	}
 	return e, nil

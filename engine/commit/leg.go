@@ -20,7 +20,7 @@ type leg struct {
 	id     int64 // of the snapshot
 	schema *iceberg.Schema
 	spec   iceberg.PartitionSpec
-	lay    evolution // of the main table's rows: what the commit changes of their layout
+	lay    evolution // of the main table's rows: what the commit changes of their schema and layout
 	record ledger.Record
 	files  []*output
 
@@ -51,7 +51,7 @@ func (c *Committer) manifest(ctx context.Context, l *leg) error {
 		entries = append(entries, snapshot.Added(df))
 	}
 	if len(entries) > 0 {
-		m, err := snapshot.WriteManifest(ctx, c.wh, l.p.head.Meta, l.spec, l.id, entries)
+		m, err := snapshot.WriteManifest(ctx, c.wh, l.lay.after(l.p.head.Meta), l.spec, l.id, entries)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,9 @@ func (c *Committer) build(ctx context.Context, l *leg) error {
 	if l.built {
 		return nil
 	}
-	s, err := snapshot.Build(ctx, c.wh, l.p.head, l.change, c.cfg.Now())
+	head := l.p.head
+	head.Meta = l.lay.after(head.Meta)
+	s, err := snapshot.Build(ctx, c.wh, head, l.change, c.cfg.Now())
 	if err != nil {
 		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}

@@ -22,6 +22,7 @@ type Metrics struct {
 	bytes     *prometheus.CounterVec
 	recovered *prometheus.CounterVec
 	sticky    *prometheus.CounterVec
+	schema    *prometheus.CounterVec
 }
 
 // NewMetrics registers the series; reg may be nil.
@@ -38,9 +39,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bytes:     counter("firn_commit_file_bytes_total", "Bytes of the data files written, by table.", "table"),
 		recovered: counter("firn_commit_recoveries_total", "Recoveries of the offsets from the table, by the step that answered; stopped when none did.", "step"),
 		sticky:    counter("firn_commit_sticky_total", "Records that were in the dead-letter table already when they came again, and were left out."),
+		schema:    counter("firn_commit_schema_changes_total", "Changes of the table's schema that a commit made for rows that needed them: add, widen.", "change"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.seconds, m.outcomes, m.files, m.bytes, m.recovered, m.sticky)
+		reg.MustRegister(m.seconds, m.outcomes, m.files, m.bytes, m.recovered, m.sticky, m.schema)
 	}
 	return m
 }

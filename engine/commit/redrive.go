@@ -351,10 +351,19 @@ func (d *redriver) buildRows(ctx context.Context, ch *chosen) (catalog.TableComm
 	if err != nil {
 		return catalog.TableCommit{}, err
 	}
-	meta := d.line.meta
+	g, err := grow(d.line.meta, shapesOf(ch.rows))
+	if err != nil {
+		return catalog.TableCommit{}, err
+	}
+	meta := g.after(d.line.meta)
 	h := snapshot.Head{Meta: meta, Snapshot: d.head, Manifests: manifests}
-	lay := layoutOf(meta, meta.CurrentSchema(), datafile.WriteOptions{})
-	files, err := encodeFiles(ctx, meta, meta.CurrentSchema(), lay, ch.rows)
+	lay := layoutOf(meta, g.schema, datafile.WriteOptions{})
+	ready, release, err := g.ready(ctx, ch.rows)
+	if err != nil {
+		return catalog.TableCommit{}, err
+	}
+	defer release()
+	files, err := encodeFiles(ctx, meta, g.schema, lay, ready)
 	if err != nil {
 		return catalog.TableCommit{}, err
 	}
@@ -395,7 +404,9 @@ func (d *redriver) buildRows(ctx context.Context, ch *chosen) (catalog.TableComm
 	if err != nil {
 		return catalog.TableCommit{}, err
 	}
-	return fencedMove(d.line.id, d.pipeline, &d.head.SnapshotID, d.tag, h, s), nil
+	move := fencedMove(d.line.id, d.pipeline, &d.head.SnapshotID, d.tag, h, s)
+	move.Requirements, move.Updates = append(move.Requirements, g.needs...), append(slices.Clone(g.updates), move.Updates...)
+	return move, nil
 }
 
 // stored puts a file on storage and describes it for a manifest.

@@ -192,16 +192,16 @@ func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool,
 	return false, nil
 }
 
-// errRelaid asks for the same batch again, whose files are written for the table's new layout then.
-var errRelaid = errors.New("the table's layout was changed by somebody else while this batch was to change it: it is written anew")
+// errRelaid asks for the same batch again, whose files are written for the table's new schema and layout then.
+var errRelaid = errors.New("the table's schema or layout was changed by somebody else while this batch was to change it: it is written anew")
 
-// relayout holds a leg that changes the table's layout against the head that it was pinned to now: another writer may
-// have changed it in between, and given away the ids of specs and orders that this leg's files were written for.
+// relayout holds a leg that changes the table's schema or layout against the head that it was pinned to now: another writer
+// may have changed it in between, and given away the ids of columns, specs and orders that this leg's files were written for.
 func (c *Committer) relayout(t *try, l *leg) error {
 	if len(l.lay.updates) == 0 {
 		return nil
 	}
-	now, err := c.evolve(l.p.head.Meta)
+	now, err := c.evolve(l.p.head.Meta, l.lay.shapes)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", l.p.id, err)
 	}
@@ -220,7 +220,7 @@ func (c *Committer) rebase(ctx context.Context, l *leg, meta table.Metadata) err
 	// Main may stand where it was pinned and yet have moved. A stale pin is not the head that our own last snapshot made, so
 	// main was set back to it. And another engine's snapshot that was set back since has left its sequence number: built
 	// on the pin as it is, ours would be refused for ever.
-	// A change of the layout hangs on more of the table than its head.
+	// A change of the schema or the layout hangs on more of the table than its head.
 	if !l.p.stale && len(l.lay.updates) == 0 && sameID(refID(meta, table.MainBranch), l.p.head.ID()) && meta.LastSequenceNumber() == l.p.head.Meta.LastSequenceNumber() {
 		return nil
 	}

@@ -3,6 +3,7 @@ package commit
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -11,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
@@ -187,12 +189,16 @@ func TestSchemaChangedBesides(t *testing.T) {
 
 	bad := l.batchOf(allRows, rng(0, 9, 10))
 	defer release(bad)
-	cols := bad.Rows[0].Columns()
-	odd := array.NewRecordBatch(arrow.NewSchema(bad.Rows[0].Schema().Fields()[2:], nil), cols[2:], 1)
+	fields, cols := slices.Clone(bad.Rows[0].Schema().Fields()), slices.Clone(bad.Rows[0].Columns())
+	fields[0].Type, cols[0] = cols[3].DataType(), cols[3] // the user as a number
+	odd := array.NewRecordBatch(arrow.NewSchema(fields, nil), cols, 1)
 	bad.Rows[0].Release()
 	bad.Rows[0] = odd
 	_, err = c.Commit(t.Context(), bad)
-	isErr(t, err, ErrTable)
+	isErr(t, err, engine.ErrIncompatibleSchema)
+	if !strings.Contains(err.Error(), "column user is a string in the table and a long in the events") || !strings.Contains(err.Error(), "start the pipeline again") {
+		t.Error(err)
+	}
 }
 
 // widen adds a column, as ALTER TABLE does.

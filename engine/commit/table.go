@@ -11,7 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
-	"github.com/firnlake/firn/internal/config"
+	"github.com/firnlake/firn/internal/evolve"
 	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/ledger"
 )
@@ -34,10 +34,19 @@ func defaultProperties() map[string]string {
 
 // EnsureTable returns the table, created when it is missing, with the properties set. partitionBy is as in the
 // configuration: day(metadata.event_timestamp), bucket(16, key.user_id), a plain column. An existing table must hold
-// the ledger columns and columns for everything in schema; its partitioning is changed by the committer alone, with the
-// rows that first need it. Properties that an earlier layout of the configuration has set and props lacks are taken out.
-// Several processes may do this at once.
+// the ledger columns and be able to grow to everything in schema; its columns and its partitioning are changed by the
+// committer alone, with the rows that first need it. Properties that an earlier layout of the configuration has set and
+// props lacks are taken out. Several processes may do this at once.
 func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, partitionBy []string, props map[string]string) (*catalog.Table, error) {
+	return ensureTable(ctx, cat, id, schema, partitionBy, props, true)
+}
+
+// EnsureOwnTable is EnsureTable for a table whose columns are firn's own, such as dead letters: it must have them all.
+func EnsureOwnTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, props map[string]string) (*catalog.Table, error) {
+	return ensureTable(ctx, cat, id, schema, nil, props, false)
+}
+
+func ensureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, partitionBy []string, props map[string]string, grows bool) (*catalog.Table, error) {
 	if err := checkLedger(id, schema); err != nil {
 		return nil, err
 	}
@@ -52,7 +61,7 @@ func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", id, err)
 	}
-	if err := checkFits(id, schema, t.Metadata.CurrentSchema()); err != nil {
+	if err := checkFits(id, schema, t.Metadata.CurrentSchema(), grows); err != nil {
 		return nil, err
 	}
 	return setProperties(ctx, cat, t, props)
@@ -139,13 +148,20 @@ var ledgerTypes = map[string]iceberg.Type{
 }
 
 func checkLedger(id catalog.Identifier, sc *iceberg.Schema) error {
+	if err := ledgerThere(sc); err != nil {
+		return fmt.Errorf("table %s: %w", id, err)
+	}
+	return nil
+}
+
+func ledgerThere(sc *iceberg.Schema) error {
 	for _, name := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt} {
 		f, ok := topLevel(sc.Fields(), name)
 		if !ok {
-			return fmt.Errorf("%w: %s has no column %s %s: add it, or name a table that firn may create", ErrTable, id, name, ledgerTypes[name])
+			return fmt.Errorf("%w: it has no column %s %s: add it, or name a table that firn may create", ErrTable, name, ledgerTypes[name])
 		}
 		if !f.Type.Equals(ledgerTypes[name]) {
-			return fmt.Errorf("%w: %s: column %s is a %s and must be a %s", ErrTable, id, name, f.Type, ledgerTypes[name])
+			return fmt.Errorf("%w: column %s is a %s and must be a %s", ErrTable, name, f.Type, ledgerTypes[name])
 		}
 	}
 	return nil
@@ -160,74 +176,18 @@ func topLevel(fields []iceberg.NestedField, name string) (iceberg.NestedField, b
 	return iceberg.NestedField{}, false
 }
 
-// checkFits reports the first column of want that have cannot take, or that have requires and want does not give.
-func checkFits(id catalog.Identifier, want, have *iceberg.Schema) error {
+// checkFits reports the columns of want that have can neither take nor grow to take, and those that it requires and want
+// does not give. A table whose columns are firn's own does not grow here.
+func checkFits(id catalog.Identifier, want, have *iceberg.Schema, grows bool) error {
 	if err := checkLedger(id, have); err != nil {
 		return err
 	}
-	if err := fits(want.Fields(), have.Fields(), ""); err != nil {
+	g, err := evolve.Grow(have, evolve.Unnumbered(want.Fields()), evolve.Next(have))
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrTable, id, err)
 	}
-	return nil
-}
-
-func fits(want, have []iceberg.NestedField, path string) error {
-	var names []string
-	for _, h := range have {
-		names = append(names, h.Name)
-		if w, ok := topLevel(want, h.Name); h.Required && (!ok || !w.Required) {
-			return fmt.Errorf("column %s is required in the table, and events may lack it: make it optional there", path+h.Name)
-		}
-	}
-	for _, w := range want {
-		h, ok := topLevel(have, w.Name)
-		if !ok {
-			return fmt.Errorf("there is no column %s %s%s; add it with ALTER TABLE … ADD COLUMN", path+w.Name, w.Type, config.DidYouMean(w.Name, names))
-		}
-		if err := typeFits(w.Type, h.Type, path+w.Name); err != nil {
-			return err
-		}
+	if len(g.Changes) > 0 && !grows {
+		return fmt.Errorf("%w: %s has another schema than firn's own: %s there", ErrTable, id, evolve.Describe(g.Changes))
 	}
 	return nil
-}
-
-func typeFits(want, have iceberg.Type, path string) error {
-	switch w := want.(type) {
-	case *iceberg.StructType:
-		if h, ok := have.(*iceberg.StructType); ok {
-			return fits(w.FieldList, h.FieldList, path+".")
-		}
-	case *iceberg.ListType:
-		if h, ok := have.(*iceberg.ListType); ok {
-			return typeFits(w.Element, h.Element, path+".element")
-		}
-	case *iceberg.MapType:
-		if h, ok := have.(*iceberg.MapType); ok {
-			if err := typeFits(w.KeyType, h.KeyType, path+".key"); err != nil {
-				return err
-			}
-			return typeFits(w.ValueType, h.ValueType, path+".value")
-		}
-	default:
-		if want.Equals(have) || widens(want, have) {
-			return nil
-		}
-	}
-	return fmt.Errorf("column %s is a %s in the table and a %s in the contract", path, have, want)
-}
-
-// widens reports Iceberg's promotions: an engine may have widened a column since.
-func widens(from, to iceberg.Type) bool {
-	switch f := from.(type) {
-	case iceberg.Int32Type:
-		_, ok := to.(iceberg.Int64Type)
-		return ok
-	case iceberg.Float32Type:
-		_, ok := to.(iceberg.Float64Type)
-		return ok
-	case iceberg.DecimalType:
-		t, ok := to.(iceberg.DecimalType)
-		return ok && t.Scale() == f.Scale() && t.Precision() >= f.Precision()
-	}
-	return false
 }
