@@ -16,6 +16,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/crash"
 )
 
 // maxDepth bounds the parts of a namespace.
@@ -208,10 +209,12 @@ func (s *Service) create(ctx context.Context, id catalog.Identifier, req catalog
 
 // insert writes a table that does not exist yet.
 func (s *Service) insert(ctx context.Context, change sqlstore.Change, l *lean) (*lean, error) {
+	crash.At(ctx, crash.CatalogBeforeCommit)
 	heads, err := s.store.Commit(ctx, []sqlstore.Change{change})
 	if err != nil {
 		return nil, err
 	}
+	crash.At(ctx, crash.CatalogAfterCommit)
 	l.head = heads[0]
 	s.remember(l)
 	return l, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -147,6 +148,7 @@ func (s *Service) writeInventory(ctx context.Context) (location string, wrote bo
 		switch {
 		case err == nil:
 			settled()
+			crash.At(ctx, crash.CatalogInventory)
 			return s.wh.Location(inventoryKey(newest + 1)), true, s.pruneInventories(ctx, all)
 		case !errors.Is(err, objstore.ErrExists): // else another catalog of this database took the number
 			return "", false, storageError("write inventory "+inventoryKey(newest+1), err)

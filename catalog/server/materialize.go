@@ -183,6 +183,9 @@ func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []b
 	}
 	crash.At(ctx, crash.CatalogMetadataWritten)
 	counts, err = s.store.Materialized(ctx, st.ID, sqlstore.MetadataFile{Version: st.Version, AtMS: st.LastUpdatedMS, Location: loc})
+	if err == nil {
+		crash.At(ctx, crash.CatalogMetadataNamed)
+	}
 	return counts, counts == loc, err
 }
 

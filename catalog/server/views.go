@@ -15,6 +15,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/crash"
 )
 
 // ListViews lists the views of a namespace.
@@ -48,8 +49,12 @@ func (s *Service) createView(ctx context.Context, id catalog.Identifier, req wir
 	if err != nil {
 		return none, err
 	}
+	crash.At(ctx, crash.CatalogViewWritten)
 	made, err := s.store.CreateView(ctx, id, v)
 	s.forget(ctx, v.MetadataLocation, err)
+	if err == nil {
+		crash.At(ctx, crash.CatalogViewCommitted)
+	}
 	return made, err
 }
 
@@ -243,9 +248,11 @@ func (s *Service) tryCommitView(ctx context.Context, id catalog.Identifier, reqs
 	if err != nil {
 		return was, err
 	}
+	crash.At(ctx, crash.CatalogViewWritten)
 	after, err := s.store.ReplaceView(ctx, id, v)
 	s.forget(ctx, v.MetadataLocation, err)
 	if err == nil {
+		crash.At(ctx, crash.CatalogViewCommitted)
 		s.m.commits.Inc()
 	}
 	return after, err

@@ -31,6 +31,10 @@ const (
 	CatalogBeforeCommit    Point = "catalog-before-commit"    // a commit was found good, the database does not have it
 	CatalogAfterCommit     Point = "catalog-after-commit"     // the database has it, nobody was told
 	CatalogMetadataWritten Point = "catalog-metadata-written" // a metadata file is on storage, the database does not name it
+	CatalogMetadataNamed   Point = "catalog-metadata-named"   // the database names it, nobody was told
+	CatalogViewWritten     Point = "catalog-view-written"     // a view's metadata file is on storage, the database does not name it
+	CatalogViewCommitted   Point = "catalog-view-committed"   // the database names it, nobody was told
+	CatalogInventory       Point = "catalog-inventory"        // an inventory is on storage, older ones are there
 
 	CompactStored       Point = "compact-stored"        // merged files are on storage, no manifest lists them
 	CompactBeforeCommit Point = "compact-before-commit" // manifests and list are there, the request is not sent
@@ -43,9 +47,14 @@ func Points() []Point {
 	return []Point{BatchCut, FilesEncoded, FileUploaded, FilesUploaded, ManifestsWritten, BeforeCommit, BetweenCommits, AfterCommit, Committed}
 }
 
-// CatalogPoints returns the places of the catalog's server.
+// CatalogPoints returns the places of the catalog's server by which commits to tables come.
 func CatalogPoints() []Point {
-	return []Point{CatalogBeforeCommit, CatalogAfterCommit, CatalogMetadataWritten}
+	return []Point{CatalogBeforeCommit, CatalogAfterCommit, CatalogMetadataWritten, CatalogMetadataNamed}
+}
+
+// CatalogOtherPoints returns its places by which only views and changes of names come.
+func CatalogOtherPoints() []Point {
+	return []Point{CatalogViewWritten, CatalogViewCommitted, CatalogInventory}
 }
 
 // CompactionPoints returns the places of the compactor.
@@ -77,7 +86,7 @@ func ArmFromEnv() error {
 			return fmt.Errorf("%s=%s: what follows the colon must be a number from 1 on", Env, v)
 		}
 	}
-	if all := slices.Concat(Points(), CatalogPoints(), CompactionPoints()); !slices.Contains(all, Point(name)) {
+	if all := slices.Concat(Points(), CatalogPoints(), CatalogOtherPoints(), CompactionPoints()); !slices.Contains(all, Point(name)) {
 		return fmt.Errorf("%s=%s: no such place; there are %v", Env, v, all)
 	}
 	t := &target{point: Point(name)}

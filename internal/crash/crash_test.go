@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 			os.Stdout.WriteString(err.Error())
 			os.Exit(3)
 		}
-		for _, p := range slices.Concat(Points(), CatalogPoints(), CompactionPoints()) {
+		for _, p := range slices.Concat(Points(), CatalogPoints(), CatalogOtherPoints(), CompactionPoints()) {
 			for range 3 {
 				os.Stdout.WriteString(string(p) + "\n")
 				At(context.Background(), p)
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestProcessEnds(t *testing.T) {
-	all := 3 * len(slices.Concat(Points(), CatalogPoints(), CompactionPoints())) // lines
+	all := 3 * len(slices.Concat(Points(), CatalogPoints(), CatalogOtherPoints(), CompactionPoints())) // lines
 	for _, c := range []struct {
 		env  string
 		last string
