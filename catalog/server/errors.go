@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/scan"
 	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/internal/objstore"
 )
@@ -48,6 +49,10 @@ func status(err error) (int, string) {
 		return http.StatusNotFound, wire.TypeNoHistory
 	case errors.Is(err, catalog.ErrWatchEnded):
 		return http.StatusGone, wire.TypeWatchEnded
+	case errors.Is(err, errPlan):
+		return http.StatusNotFound, wire.TypeNoSuchPlan
+	case errors.Is(err, scan.ErrTask):
+		return http.StatusNotFound, wire.TypeNoSuchTask
 	case errors.Is(err, catalog.ErrExists):
 		return http.StatusConflict, wire.TypeAlreadyExists
 	case errors.Is(err, catalog.ErrNotEmpty):

@@ -35,6 +35,7 @@ type request struct {
 	*http.Request
 	ns    catalog.Identifier
 	table string // or the view
+	plan  string // a plan's id
 	out   http.ResponseWriter
 	past  *pastTable      // what the table in the path is, where a time in its name says so
 	conn  context.Context // ends with the connection, not with the time for a request
@@ -56,7 +57,7 @@ type reply struct {
 	body   any
 }
 
-// endpoint is one row of the protocol. In path, "{ns}", "{t}" and "{v}" stand for a name.
+// endpoint is one row of the protocol. In path, "{ns}", "{t}" and "{v}" stand for a name, "{p}" for a plan.
 type endpoint struct {
 	name, method, path string
 	listed             bool // named in the answer to /v1/config
@@ -81,6 +82,10 @@ var endpoints = []endpoint{
 	{"commit_table", "POST", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).commitTable},
 	{"drop_table", "DELETE", "/v1/namespaces/{ns}/tables/{t}", true, (*handler).dropTable},
 	{"report_metrics", "POST", "/v1/namespaces/{ns}/tables/{t}/metrics", true, (*handler).reportMetrics},
+	{"plan_scan", "POST", "/v1/namespaces/{ns}/tables/{t}/plan", true, (*handler).plan},
+	{"plan_result", "GET", "/v1/namespaces/{ns}/tables/{t}/plan/{p}", true, (*handler).planResult},
+	{"cancel_plan", "DELETE", "/v1/namespaces/{ns}/tables/{t}/plan/{p}", true, (*handler).cancelPlan},
+	{"scan_tasks", "POST", "/v1/namespaces/{ns}/tables/{t}/tasks", true, (*handler).planTasks},
 	{"rename_table", "POST", "/v1/tables/rename", true, (*handler).renameTable},
 	{"list_views", "GET", "/v1/namespaces/{ns}/views", true, (*handler).listViews},
 	{"create_view", "POST", "/v1/namespaces/{ns}/views", true, (*handler).createView},
@@ -102,7 +107,7 @@ var endpoints = []endpoint{
 func NewHandler(s *Service) http.Handler {
 	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties()), who: s.who, audit: s.audit,
 		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst)}
-	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}")
+	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}", "{p}", "{plan-id}")
 	for _, e := range endpoints {
 		if e.listed || e.name == "load_credentials" && s.cfg.S3.STS || e.name == "sign_request" && s.cfg.S3.RemoteSigning {
 			h.listed = append(h.listed, e.method+" "+path.Replace(e.path))
@@ -169,13 +174,15 @@ func match(r *request) (endpoint, error) {
 		if len(pattern) != len(segments) {
 			continue
 		}
-		ns, table, ok := "", "", true
+		ns, table, plan, ok := "", "", "", true
 		for i, p := range pattern {
 			switch p {
 			case "{ns}":
 				ns = segments[i]
 			case "{t}", "{v}":
 				table = segments[i]
+			case "{p}":
+				plan = segments[i]
 			default:
 				ok = ok && p == segments[i]
 			}
@@ -187,7 +194,7 @@ func match(r *request) (endpoint, error) {
 		if e.method != r.Method {
 			continue
 		}
-		return e, r.names(ns, table)
+		return e, r.names(ns, table, plan)
 	}
 	if known {
 		return endpoint{}, fmt.Errorf("%w: %s is not served under %s", catalog.ErrUnsupported, r.Method, path)
@@ -195,7 +202,7 @@ func match(r *request) (endpoint, error) {
 	return endpoint{}, fmt.Errorf("%w: %s %s", errNoEndpoint, r.Method, path)
 }
 
-func (r *request) names(ns, table string) error {
+func (r *request) names(ns, table, plan string) error {
 	if ns != "" {
 		d, err := wire.DecodeSegment(ns)
 		if err != nil {
@@ -209,6 +216,13 @@ func (r *request) names(ns, table string) error {
 			return fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
 		}
 		r.table = d
+	}
+	if plan != "" {
+		d, err := wire.DecodeSegment(plan)
+		if err != nil {
+			return fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
+		}
+		r.plan = d
 	}
 	return nil
 }

@@ -32,7 +32,11 @@ const (
 
 // changesState tells whether an endpoint heeds an idempotency key.
 func (e endpoint) changesState() bool {
-	return e.method != http.MethodGet && e.method != http.MethodHead && e.name != "report_metrics" && e.name != "oauth_token" && e.name != "sign_request"
+	switch e.name {
+	case "report_metrics", "oauth_token", "sign_request", "plan_scan", "scan_tasks", "cancel_plan":
+		return false
+	}
+	return e.method != http.MethodGet && e.method != http.MethodHead
 }
 
 // once serves a request that carries an idempotency key: the first time it runs, and leaves a receipt in the

@@ -2,6 +2,8 @@ package server
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/firnlake/firn/catalog/internal/scan"
 )
 
 // metrics of the catalog. Labels are bounded: route is the name of an endpoint, code an HTTP status.
@@ -18,6 +20,8 @@ type metrics struct {
 	audited          *prometheus.CounterVec
 	auditLost        prometheus.Counter
 	lent             *prometheus.CounterVec
+	planManifests    *prometheus.CounterVec
+	planFiles        *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
@@ -47,16 +51,28 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 	}
 	m.lent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_storage_grants_total",
 		Help: "Access to a table's files: temporary keys (keys) and signed requests (signature), by outcome: given, refused, failed."}, []string{"kind", "outcome"})
+	m.planManifests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_manifests_total",
+		Help: "Manifests that planning a scan came upon, by outcome: skipped by their summary, read, or cached."}, []string{"outcome"})
+	m.planFiles = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_files_total",
+		Help: "Data files that planning a scan came upon, by outcome: skipped by partition or column metrics, or planned."}, []string{"outcome"})
 	if reg == nil {
 		return m, nil
 	}
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
 		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, db} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, db} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+func (m *metrics) countPlan(c scan.Counts) {
+	m.planManifests.WithLabelValues("skipped").Add(float64(c.ManifestsSkipped))
+	m.planManifests.WithLabelValues("read").Add(float64(c.ManifestsRead))
+	m.planManifests.WithLabelValues("cached").Add(float64(c.ManifestsCached))
+	m.planFiles.WithLabelValues("skipped").Add(float64(c.FilesSkipped))
+	m.planFiles.WithLabelValues("planned").Add(float64(c.FilesPlanned))
 }

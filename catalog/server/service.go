@@ -14,6 +14,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
+	"github.com/firnlake/firn/catalog/internal/scan"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/objstore"
@@ -45,6 +46,7 @@ type Service struct {
 	inv     inventories
 	watches *hub
 	pasts   *pasts
+	planner *scan.Planner
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -78,6 +80,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
 		leans: newCache[*lean](int64(cfg.CachedTables)), exposed: newCache[*document](int64(cfg.CachedMetadata)),
 		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers), pasts: newPasts()}
+	s.planner = scan.New(&s.wh, cfg.Plan.limits())
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
