@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 
@@ -56,6 +57,8 @@ type File struct {
 	Location string        // as the table's metadata names it, for errors
 	Schema   *arrow.Schema // of the file, field ids in the metadata
 	Whole    bool          // all rows lie below the relation's Below
+	// Deleted are positions of rows, from 0, that delete files take out; nil: none. Shared: do not change it.
+	Deleted *roaring64.Bitmap
 }
 
 // Stream is rows in record batches, as Result without pins.

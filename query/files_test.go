@@ -141,37 +141,20 @@ func (s *stream) swap(f iceberg.DataFile) {
 	s.update(snapshot.Updates(snap, table.MainBranch)...)
 }
 
-// TestDeleteFiles: a table with row deletes is refused, for its data files alone would show deleted rows.
-func TestDeleteFiles(t *testing.T) {
+// TestEqualityDeletes: a table with deletes by equality is refused, for its data files alone would show deleted rows.
+func TestEqualityDeletes(t *testing.T) {
 	t.Parallel()
 	l := newLake(t)
 	s := l.table(time.Hour, "ns", "events")
-	before := s.add(5)
-	ctx, meta := t.Context(), s.meta()
-	h, err := snapshot.LoadHead(ctx, snapshot.NewReader(l.wh, 0), meta, table.MainBranch)
-	l.must(err)
-	b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), iceberg.EntryContentPosDeletes, snapshot.DataLocation(meta, uuid.NewString()+"-deletes.parquet"),
+	before, meta := s.add(5), s.meta()
+	b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), iceberg.EntryContentEqDeletes, snapshot.DataLocation(meta, uuid.NewString()+"-deletes.parquet"),
 		iceberg.ParquetFile, nil, nil, nil, 1, 100)
 	l.must(err)
-	id, loc := snapshot.NewID(), snapshot.MetadataLocation(meta, uuid.NewString()+"-m1.avro")
-	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(2, &buf, meta.PartitionSpec(), meta.CurrentSchema(), id, iceberg.WithManifestWriterContent(iceberg.ManifestContentDeletes))
-	l.must(err)
-	l.must(w.Add(iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, b.Build())))
-	l.must(w.Close())
-	m, err := w.ToManifestFile(loc, int64(buf.Len()), iceberg.WithManifestFileContent(iceberg.ManifestContentDeletes))
-	l.must(err)
-	key, err := l.wh.Key(loc)
-	l.must(err)
-	_, err = l.wh.Put(ctx, key, bytes.NewReader(buf.Bytes()), objstore.IfAbsent)
-	l.must(err)
-	snap, err := snapshot.Build(ctx, l.wh, h, snapshot.Change{SnapshotID: id, Operation: table.OpDelete, New: []iceberg.ManifestFile{m}}, time.Now())
-	l.must(err)
-	s.update(snapshot.Updates(snap, table.MainBranch)...)
+	s.takeOut(b.EqualityFieldIDs([]int{1}).Build())
 	q := l.service()
 	for name, ask := range asks(s) {
-		_, err := ask(ctx, q, query.Options{})
-		fails(t, err, snapshot.ErrDeleteFiles, "ns.events")
+		_, err := ask(t.Context(), q, query.Options{})
+		fails(t, err, snapshot.ErrDeleteFiles, "ns.events", "compact")
 		if n := l.tails.open(); n != 0 {
 			t.Errorf("%s: %d cuts are held", name, n)
 		}

@@ -19,7 +19,7 @@ func (s *Service) filesOf(ctx context.Context, p *pinned, r past.Rows) ([]snapsh
 	}
 	partition, offs, _ := past.LedgerColumns(p.schema)
 	pruned := 0
-	files, err := s.manifests.Files(ctx, p.snap, func(df iceberg.DataFile) bool {
+	files, err := s.manifests.LiveFiles(ctx, p.snap, func(df iceberg.DataFile) bool {
 		if r.MayHold(past.BoundsOf(df, partition, offs)) {
 			return true
 		}
@@ -66,6 +66,7 @@ func (s *Service) localFiles(ctx context.Context, p *pinned, files []snapshot.Fi
 					cancel(err)
 					continue
 				}
+				f.Deleted = files[i].Deleted
 				f.Whole = r.HoldsAll(past.BoundsOf(files[i], partition, offs))
 				out[i], releases[i] = f, free
 			}

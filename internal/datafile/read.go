@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -28,6 +29,8 @@ type ReadOptions struct {
 	// scratch for each delta-encoded column. TestProjection holds that everything else is given back.
 	Mem       memory.Allocator
 	BatchRows int64 // greatest rows of a batch; 0: 64 Ki
+	// Deleted are positions of rows, from 0, that Scan leaves out; nil: none.
+	Deleted *roaring64.Bitmap
 }
 
 const (
@@ -113,7 +116,7 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// Scan calls fn with the columns of want, by field id, of all rows in file order, as batches in ArrowSchema(want).
+// Scan calls fn with the columns of want, by field id, of all rows but the deleted ones in file order, as batches in ArrowSchema(want).
 // A column that the file lacks is null; one of a narrower type is widened. The batch is valid during the call;
 // retain it to keep it. An error of fn ends the scan and is returned.
 func (r *Reader) Scan(ctx context.Context, want *iceberg.Schema, fn func(arrow.RecordBatch) error) (err error) {
@@ -131,7 +134,19 @@ func (r *Reader) Scan(ctx context.Context, want *iceberg.Schema, fn func(arrow.R
 	if err != nil {
 		return err
 	}
+	var del *deletions
+	if r.opt.Deleted != nil && !r.opt.Deleted.IsEmpty() {
+		del = &deletions{mem: r.opt.Mem, it: r.opt.Deleted.Iterator()}
+	}
 	pass := func(b arrow.RecordBatch) error {
+		if del != nil {
+			live, err := del.cut(b)
+			if err != nil || live == nil {
+				return err
+			}
+			defer live.Release()
+			b = live
+		}
 		out, err := r.project(ctx, want, target, b)
 		if err != nil {
 			return err

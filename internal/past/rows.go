@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
+	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
@@ -166,40 +167,5 @@ func (r Rows) Cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs int
 			runs = append(runs, [2]int64{int64(i), int64(i) + 1})
 		}
 	}
-	return takeRuns(mem, b, runs)
-}
-
-// takeRuns copies only when there is more than one run: rows are written in offset order, so mostly there is not.
-func takeRuns(mem memory.Allocator, b arrow.RecordBatch, runs [][2]int64) (arrow.RecordBatch, error) {
-	switch len(runs) {
-	case 0:
-		return nil, nil
-	case 1:
-		return b.NewSlice(runs[0][0], runs[0][1]), nil
-	}
-	cols := make([]arrow.Array, 0, b.NumCols())
-	defer func() {
-		for _, c := range cols {
-			c.Release()
-		}
-	}()
-	var rows int64
-	for _, r := range runs {
-		rows += r[1] - r[0]
-	}
-	for _, col := range b.Columns() {
-		parts := make([]arrow.Array, len(runs))
-		for i, r := range runs {
-			parts[i] = array.NewSlice(col, r[0], r[1])
-		}
-		c, err := array.Concatenate(parts, mem)
-		for _, p := range parts {
-			p.Release()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("rows of a range: %w", err)
-		}
-		cols = append(cols, c)
-	}
-	return array.NewRecordBatch(b.Schema(), cols, rows), nil
+	return datafile.TakeRuns(mem, b, runs)
 }

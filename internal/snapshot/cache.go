@@ -3,50 +3,48 @@ package snapshot
 import (
 	"container/list"
 	"sync"
-
-	"github.com/apache/iceberg-go"
 )
 
-// manifestCache keeps the entries of the manifests that were used last, up to a number of encoded bytes.
-type manifestCache struct {
+// cache keeps what was decoded from the files that were used last, up to a number of bytes.
+type cache[V any] struct {
 	mu    sync.Mutex
 	limit int64
 	bytes int64
-	order *list.List // of *cachedManifest, most recent first
+	order *list.List // of *cached[V], most recent first
 	byLoc map[string]*list.Element
 }
 
-type cachedManifest struct {
+type cached[V any] struct {
 	location string
 	bytes    int64
-	entries  []iceberg.ManifestEntry
+	value    V
 }
 
-func newManifestCache(limit int64) *manifestCache {
-	return &manifestCache{limit: limit, order: list.New(), byLoc: map[string]*list.Element{}}
+func newCache[V any](limit int64) *cache[V] {
+	return &cache[V]{limit: limit, order: list.New(), byLoc: map[string]*list.Element{}}
 }
 
-func (c *manifestCache) get(location string) ([]iceberg.ManifestEntry, bool) {
+func (c *cache[V]) get(location string) (v V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.byLoc[location]
 	if !ok {
-		return nil, false
+		return v, false
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*cachedManifest).entries, true
+	return e.Value.(*cached[V]).value, true
 }
 
-func (c *manifestCache) put(location string, bytes int64, entries []iceberg.ManifestEntry) {
+func (c *cache[V]) put(location string, bytes int64, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.byLoc[location]; ok || bytes > c.limit {
 		return
 	}
-	c.byLoc[location] = c.order.PushFront(&cachedManifest{location, bytes, entries})
+	c.byLoc[location] = c.order.PushFront(&cached[V]{location, bytes, v})
 	for c.bytes += bytes; c.bytes > c.limit; {
 		last := c.order.Back()
-		m := c.order.Remove(last).(*cachedManifest)
+		m := c.order.Remove(last).(*cached[V])
 		delete(c.byLoc, m.location)
 		c.bytes -= m.bytes
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -30,17 +31,24 @@ type File struct {
 	FileSequenceNumber int64 // of the snapshot that added the file
 	SnapshotID         int64 // that added the file
 	Manifest           string
+	// Deleted are positions of rows, from 0, that delete files take out, by LiveFiles; nil: none. Shared: do not change it.
+	Deleted *roaring64.Bitmap
 }
 
 // Reader reads manifests of one warehouse and keeps those that were read lately: they never change.
 type Reader struct {
-	wh    *objstore.Warehouse
-	cache *manifestCache
+	wh      *objstore.Warehouse
+	cache   *cache[[]iceberg.ManifestEntry]
+	deletes *cache[deletedIn]
 }
 
-// NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together.
+// deletesShare is the part of a reader's cache that the positions of deleted rows may take besides.
+const deletesShare = 4
+
+// NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together, and the positions of deleted rows
+// in at most a quarter of that.
 func NewReader(wh *objstore.Warehouse, cacheBytes int64) *Reader {
-	return &Reader{wh: wh, cache: newManifestCache(cacheBytes)}
+	return &Reader{wh: wh, cache: newCache[[]iceberg.ManifestEntry](cacheBytes), deletes: newCache[deletedIn](cacheBytes / deletesShare)}
 }
 
 // ReadManifests returns the manifests of snap, in the list's order.
@@ -131,28 +139,38 @@ func (r *Reader) Files(ctx context.Context, snap *table.Snapshot, keep func(iceb
 
 // FilesOf is Files over manifests that were read before.
 func (r *Reader) FilesOf(ctx context.Context, manifests []iceberg.ManifestFile, keep func(iceberg.DataFile) bool) ([]File, error) {
-	var out []File
+	files, deletes, err := r.split(ctx, manifests, keep)
+	if err == nil && len(deletes) > 0 {
+		return nil, fmt.Errorf("%w: %s: compact the table with the engine that made them", ErrDeleteFiles, deletes[0].Manifest)
+	}
+	return files, err
+}
+
+// split gives the data files that keep accepts, and all delete files.
+func (r *Reader) split(ctx context.Context, manifests []iceberg.ManifestFile, keep func(iceberg.DataFile) bool) (files, deletes []File, err error) {
 	for _, m := range manifests {
 		entries, err := r.Entries(ctx, m)
 		if err != nil {
-			return nil, err
-		}
-		if m.ManifestContent() == iceberg.ManifestContentDeletes && len(entries) > 0 {
-			return nil, fmt.Errorf("%w: %s: compact the table with the engine that made them", ErrDeleteFiles, m.FilePath())
+			return nil, nil, err
 		}
 		for _, e := range entries {
 			df := e.DataFile()
-			if keep != nil && !keep(df) {
+			isDelete := m.ManifestContent() == iceberg.ManifestContentDeletes
+			if !isDelete && keep != nil && !keep(df) {
 				continue
 			}
 			f := File{DataFile: df, SequenceNumber: e.SequenceNum(), SnapshotID: e.SnapshotID(), Manifest: m.FilePath()}
 			if s := e.FileSequenceNum(); s != nil {
 				f.FileSequenceNumber = *s
 			}
-			out = append(out, f)
+			if isDelete {
+				deletes = append(deletes, f)
+			} else {
+				files = append(files, f)
+			}
 		}
 	}
-	return out, nil
+	return files, deletes, nil
 }
 
 // Files reads the live data files of snap without a cache.

@@ -106,7 +106,7 @@ func (e *Engine) Describe(ctx context.Context, st query.Statement) (result, para
 		}
 		defer func() { err = errors.Join(err, s.exec("ROLLBACK")) }()
 		for _, rel := range st.Relations {
-			if err := s.view(rel, nil); err != nil {
+			if err := s.view(rel, nil, ""); err != nil {
 				return err
 			}
 		}
@@ -151,7 +151,15 @@ func (e *Engine) Run(ctx context.Context, st query.Statement) (_ query.Stream, e
 			paths = append(paths, f.Path)
 			r.files[f.Path] = f.Location
 		}
-		if err := r.s.view(rel, files); err != nil {
+		deleted, err := writeDeleted(dir, i, rel)
+		if err != nil {
+			return nil, err
+		}
+		if deleted != "" {
+			paths = append(paths, deleted)
+			r.files[deleted] = "the deleted rows of " + strings.Join(rel.Name, ".")
+		}
+		if err := r.s.view(rel, files, deleted); err != nil {
 			return nil, r.explain(ctx, err)
 		}
 	}
@@ -176,4 +184,19 @@ func writeHot(dir string, i int, rel query.Relation) (query.File, error) {
 	}
 	as, err := datafile.ArrowSchema(rel.Schema)
 	return query.File{Path: path, Location: "the rows not yet committed of " + strings.Join(rel.Name, "."), Schema: as, Whole: true}, err
+}
+
+// writeDeleted puts the rows that relation i leaves out of its files into a file; no path when there are none.
+func writeDeleted(dir string, i int, rel query.Relation) (string, error) {
+	data, err := deletedFile(rel.Files)
+	if err == nil && data != nil {
+		path := filepath.Join(dir, "deleted-"+strconv.Itoa(i)+".parquet")
+		if err = os.WriteFile(path, data, 0o600); err == nil {
+			return path, nil
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("deleted rows of %s: %w", strings.Join(rel.Name, "."), err)
+	}
+	return "", err
 }

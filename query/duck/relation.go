@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
@@ -21,8 +24,8 @@ import (
 const fieldID = "PARQUET:field_id"
 
 // viewOf is the statement that makes a relation a view. Files of one shape are read together; what a file has under
-// another name or type, or has not, is renamed, cast or null, by field id.
-func viewOf(rel query.Relation, files []query.File) (string, error) {
+// another name or type, or has not, is renamed, cast or null, by field id. deleted is a file with the rows that are left out of files, as deletedFile makes it.
+func viewOf(rel query.Relation, files []query.File, deleted string) (string, error) {
 	want, err := datafile.ArrowSchema(rel.Schema)
 	if err != nil {
 		return "", fmt.Errorf("schema of %s: %w", strings.Join(rel.Name, "."), err)
@@ -30,7 +33,7 @@ func viewOf(rel query.Relation, files []query.File) (string, error) {
 	groups := groupFiles(files)
 	selects := make([]string, 0, len(groups)+1)
 	for _, g := range groups {
-		s, err := selectOf(want, g, rel.Below)
+		s, err := selectOf(want, g, rel.Below, deleted)
 		if err != nil {
 			return "", err
 		}
@@ -56,9 +59,10 @@ func nameOf(parts []string) string {
 
 // group is files of one shape.
 type group struct {
-	schema *arrow.Schema
-	whole  bool
-	paths  []string
+	schema  *arrow.Schema
+	whole   bool
+	deletes bool // rows of these files are left out
+	paths   []string
 }
 
 // groupFiles keeps the order of the files' first appearance.
@@ -66,10 +70,11 @@ func groupFiles(files []query.File) []*group {
 	byShape := map[string]*group{}
 	var out []*group
 	for _, f := range files {
-		key := strconv.FormatBool(f.Whole) + shape(f.Schema.Fields())
+		deletes := f.Deleted != nil
+		key := strconv.FormatBool(f.Whole) + strconv.FormatBool(deletes) + shape(f.Schema.Fields())
 		g := byShape[key]
 		if g == nil {
-			g = &group{schema: f.Schema, whole: f.Whole}
+			g = &group{schema: f.Schema, whole: f.Whole, deletes: deletes}
 			byShape[key] = g
 			out = append(out, g)
 		}
@@ -98,7 +103,7 @@ func idOf(f arrow.Field) string {
 	return id
 }
 
-func selectOf(want *arrow.Schema, g *group, below offset.Vector) (string, error) {
+func selectOf(want *arrow.Schema, g *group, below offset.Vector, deleted string) (string, error) {
 	columns := make([]string, want.NumFields())
 	for i, f := range want.Fields() {
 		e, err := columnOf(f, g.schema.Fields(), "")
@@ -111,7 +116,15 @@ func selectOf(want *arrow.Schema, g *group, below offset.Vector) (string, error)
 	for i, p := range g.paths {
 		paths[i] = text(p)
 	}
-	s := "SELECT " + strings.Join(columns, ", ") + " FROM read_parquet([" + strings.Join(paths, ", ") + "], hive_partitioning = false)"
+	from := "read_parquet([" + strings.Join(paths, ", ") + "], hive_partitioning = false"
+	if g.deletes {
+		// Names with a blank in front, so that no column of a table is taken for them.
+		from += `, filename = ' file', file_row_number = true) AS " rows" ANTI JOIN read_parquet([` + text(deleted) +
+			`]) AS " deleted" ON " rows"." file" = " deleted"."path" AND " rows"."file_row_number" = " deleted"."pos"`
+	} else {
+		from += ")"
+	}
+	s := "SELECT " + strings.Join(columns, ", ") + " FROM " + from
 	if below != nil && !g.whole {
 		s += " WHERE " + belowOf(below)
 	}
@@ -216,6 +229,41 @@ func emptySelect(want *arrow.Schema) (string, error) {
 		columns[i] = "CAST(NULL AS " + t + ") AS " + quote(f.Name)
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " WHERE false", nil
+}
+
+// deletedSchema is the rows that are left out: the path of a file on this disk and the position in it.
+var deletedSchema = iceberg.NewSchema(0,
+	iceberg.NestedField{ID: 1, Name: "path", Type: iceberg.PrimitiveTypes.String, Required: true},
+	iceberg.NestedField{ID: 2, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
+
+// deletedFile encodes the rows that are left out as a Parquet file, for an anti join; nil when there are none.
+func deletedFile(files []query.File) ([]byte, error) {
+	if !slices.ContainsFunc(files, func(f query.File) bool { return f.Deleted != nil }) {
+		return nil, nil
+	}
+	as, err := datafile.ArrowSchema(deletedSchema)
+	if err != nil {
+		return nil, err
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, as)
+	defer b.Release()
+	paths, at := b.Field(0).(*array.StringBuilder), b.Field(1).(*array.Int64Builder)
+	for _, f := range files {
+		if f.Deleted == nil {
+			continue
+		}
+		for it := f.Deleted.Iterator(); it.HasNext(); {
+			paths.Append(f.Path)
+			at.Append(int64(it.Next()))
+		}
+	}
+	rows := b.NewRecordBatch()
+	defer rows.Release()
+	var buf bytes.Buffer
+	if _, err := datafile.Write(&buf, deletedSchema, []arrow.RecordBatch{rows}, datafile.DefaultWriteOptions()); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
 }
 
 // hotFile encodes hot rows as a Parquet file: they are a few seconds of rows, and on the way of the cold ones they

@@ -110,14 +110,14 @@ func (s *session) exec(sql string) error {
 	return nil
 }
 
-// view makes a relation known.
-func (s *session) view(rel query.Relation, files []query.File) error {
+// view makes a relation known. deleted is a file with the rows that are left out of files, if any are.
+func (s *session) view(rel query.Relation, files []query.File, deleted string) error {
 	if len(rel.Name) > 1 {
 		if err := s.exec("CREATE SCHEMA IF NOT EXISTS " + quote(rel.Name[0])); err != nil {
 			return err
 		}
 	}
-	sql, err := viewOf(rel, files)
+	sql, err := viewOf(rel, files, deleted)
 	if err != nil {
 		return err
 	}
