@@ -55,7 +55,7 @@ func (c *Client) scanLetters(ctx context.Context, name string, f *deadletter.Fil
 	if head == nil {
 		return nil
 	}
-	files, err := snapshot.Files(ctx, t.wh, head, nil)
+	files, err := snapshot.LiveFiles(ctx, t.wh, head, nil)
 	if err != nil {
 		return fmt.Errorf("dead letters of %s: %w", name, err)
 	}

@@ -80,6 +80,8 @@ type auditor struct {
 	mu          sync.Mutex // of everything below, while files are read
 	done, total int
 	rows, dead  *offsets
+	rowsGone    *offsets // of rows and dead letters that delete files take out
+	deadGone    *offsets
 	redriven    *offsets // dead letters that say a row was made of them; read only where there are both
 }
 
@@ -89,7 +91,7 @@ func Table(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, id 
 	if o.Concurrency <= 0 {
 		o.Concurrency = defaultConcurrency
 	}
-	a := &auditor{cat: cat, wh: wh, opt: o, rows: newOffsets(), dead: newOffsets(), redriven: newOffsets(), report: &Report{Table: id.String(), Kafka: o.Kafka != nil}}
+	a := &auditor{cat: cat, wh: wh, opt: o, rows: newOffsets(), dead: newOffsets(), rowsGone: newOffsets(), deadGone: newOffsets(), redriven: newOffsets(), report: &Report{Table: id.String(), Kafka: o.Kafka != nil}}
 	if err := a.run(ctx, id); err != nil {
 		return nil, fmt.Errorf("audit %s: %w", id, err)
 	}
@@ -105,7 +107,7 @@ func (a *auditor) run(ctx context.Context, id catalog.Identifier) error {
 		return err
 	}
 	chain := a.chain(main.Metadata)
-	if err := a.scan(ctx, main.Metadata, a.rows, "table"); err != nil {
+	if err := a.scan(ctx, main.Metadata, a.rows, a.rowsGone, "table"); err != nil {
 		return err
 	}
 	dead, err := a.deadLetters(ctx, id, main.Metadata)
@@ -114,7 +116,7 @@ func (a *auditor) run(ctx context.Context, id catalog.Identifier) error {
 	}
 	if dead != nil {
 		a.report.DeadLetterTable = dead.Identifier.String()
-		if err := a.scan(ctx, dead.Metadata, a.dead, "dead-letter table"); err != nil {
+		if err := a.scan(ctx, dead.Metadata, a.dead, a.deadGone, "dead-letter table"); err != nil {
 			return err
 		}
 	}
@@ -159,15 +161,15 @@ func (a *auditor) deadLetters(ctx context.Context, id catalog.Identifier, meta t
 	return t, nil
 }
 
-// scan reads the ledger columns of every file of the table's head into set.
-func (a *auditor) scan(ctx context.Context, meta table.Metadata, set *offsets, what string) error {
+// scan reads the ledger columns of every file of the table's head into set, and those of deleted rows into gone.
+func (a *auditor) scan(ctx context.Context, meta table.Metadata, set, gone *offsets, what string) error {
 	head := meta.CurrentSnapshot()
 	if head == nil {
 		a.report.note("the %s has no snapshot yet", what)
 		return nil
 	}
-	files, err := snapshot.Files(ctx, a.wh, head, nil)
-	if errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, objstore.ErrNotFound) {
+	files, err := snapshot.LiveFiles(ctx, a.wh, head, nil)
+	if errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, datafile.ErrCorrupt) || errors.Is(err, objstore.ErrNotFound) {
 		a.report.problem(Problem{Kind: KindDamaged, Message: fmt.Sprintf("%s: %v", what, err)})
 		return nil
 	}
@@ -183,7 +185,7 @@ func (a *auditor) scan(ctx context.Context, meta table.Metadata, set *offsets, w
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(a.opt.Concurrency)
 	for _, f := range files {
-		g.Go(func() error { return a.file(ctx, f, ids, set) })
+		g.Go(func() error { return a.file(ctx, f, ids, set, gone) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -206,7 +208,7 @@ func (a *auditor) readRedriven(ctx context.Context, dead *catalog.Table) error {
 	if _, ok := dead.Metadata.CurrentSchema().FindFieldByName(deadletter.ColRedriven); !ok {
 		return nil
 	}
-	files, err := snapshot.Files(ctx, a.wh, dead.Metadata.CurrentSnapshot(), nil)
+	files, err := snapshot.LiveFiles(ctx, a.wh, dead.Metadata.CurrentSnapshot(), nil)
 	if err != nil {
 		return err
 	}
@@ -224,9 +226,9 @@ func (a *auditor) readRedriven(ctx context.Context, dead *catalog.Table) error {
 }
 
 // file reads one file. Its faults become problems; the error is for what keeps the audit from going on.
-func (a *auditor) file(ctx context.Context, f snapshot.File, ids ledgerIDs, set *offsets) error {
-	own := newOffsets()
-	got, err := readFile(ctx, a.wh, f, ids, a.opt.AllColumns, own.add)
+func (a *auditor) file(ctx context.Context, f snapshot.File, ids ledgerIDs, set, gone *offsets) error {
+	own, ownGone := newOffsets(), newOffsets()
+	got, err := readFile(ctx, a.wh, f, ids, a.opt.AllColumns, found{own.add, ownGone.add})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report
@@ -250,6 +252,7 @@ func (a *auditor) file(ctx context.Context, f snapshot.File, ids ledgerIDs, set 
 			Message: fmt.Sprintf("%d rows without %s or %s: they did not come from Kafka through firn", got.unledgered, ledger.ColPartition, ledger.ColOffset)})
 	}
 	set.merge(own)
+	gone.merge(ownGone)
 	a.progress()
 	return nil
 }

@@ -129,8 +129,10 @@ func (a *auditor) checkTotals(head *table.Snapshot) {
 		return // engines may leave it out
 	}
 	var rows int64
-	for _, n := range a.rows.rows {
-		rows += n
+	for _, held := range []*offsets{a.rows, a.rowsGone} { // the total counts deleted rows as well
+		for _, n := range held.rows {
+			rows += n
+		}
 	}
 	if said != rows && !a.report.has(KindDamaged, KindNoLedger, KindRowCount) {
 		a.report.problem(Problem{Kind: KindRowCount, Message: fmt.Sprintf("the head's summary says %d rows in all, its files hold %d", said, rows)})

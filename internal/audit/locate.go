@@ -58,14 +58,14 @@ func (a *auditor) filesWith(ctx context.Context, meta table.Metadata, wanted map
 	if err != nil {
 		return nil, err
 	}
-	files, err := snapshot.Files(ctx, a.wh, meta.CurrentSnapshot(), func(f iceberg.DataFile) bool { return mayHold(f, ids.offset, wanted) })
+	files, err := snapshot.LiveFiles(ctx, a.wh, meta.CurrentSnapshot(), func(f iceberg.DataFile) bool { return mayHold(f, ids.offset, wanted) })
 	if err != nil {
 		return nil, err
 	}
 	out := map[int32][]string{}
 	for _, f := range files {
 		own := newOffsets()
-		if _, err := readFile(ctx, a.wh, f, ids, false, own.add); err != nil && !errors.Is(err, errFault) {
+		if _, err := readFile(ctx, a.wh, f, ids, false, found{rows: own.add}); err != nil && !errors.Is(err, errFault) {
 			return nil, err
 		}
 		for p, w := range wanted {

@@ -128,7 +128,7 @@ func (l *logFindings) stretch(p *partition, s Stretch, from, to int64) error {
 			return fmt.Errorf("the log shows offset %d after %d", o, at-1)
 		}
 		hide(o)
-		if at = o + 1; !held(o) {
+		if at = o + 1; !held(o) && !p.deleted.Contains(uint64(o)) {
 			l.missing.Add(uint64(o))
 		}
 	}

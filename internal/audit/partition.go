@@ -13,6 +13,7 @@ type partition struct {
 	open          *roaring64.Bitmap // neither row nor dead letter
 	gaps          *roaring64.Bitmap // of the open ones, those that the gaps table names; nil without a vector
 	rows, dead    *roaring64.Bitmap // never nil
+	deleted       *roaring64.Bitmap // in a file, but taken out by delete files, and not there as another row; never nil
 	log           *logFindings      // nil when the log was not compared
 }
 
@@ -39,6 +40,11 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 			p.LastRow = at
 		}
 	}
+	p.deleted = orEmpty(a.rowsGone.of[id]).Clone()
+	p.deleted.Or(orEmpty(a.deadGone.of[id]))
+	p.deleted.AndNot(p.rows) // an update takes out a row and adds another of the offset
+	p.deleted.AndNot(p.dead)
+	p.Deleted = int64(p.deleted.GetCardinality())
 	p.start = p.begin(c)
 	if p.vector < 0 {
 		p.open = roaring64.New()
@@ -51,6 +57,7 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 	p.DeadLetters = int64(p.dead.GetCardinality())
 	known.AndNot(p.rows)
 	known.AndNot(p.dead)
+	known.AndNot(p.deleted)
 	p.open = known
 	p.gaps = roaring64.New()
 	for _, g := range a.opt.Gaps {
@@ -115,8 +122,12 @@ func (a *auditor) judgeVector(p *partition) {
 		a.partitionProblem(p, KindVector, above, "rows stand at or above the vector's %d: they will be doubled", p.vector)
 	}
 	id := p.Partition.Partition
+	last := p.Last
+	if !p.deleted.IsEmpty() {
+		last = max(last, int64(p.deleted.Maximum()))
+	}
 	switch {
-	case p.LastRow > p.Last:
+	case p.LastRow > last:
 		a.report.problem(Problem{Kind: KindVector, Partition: &id, Message: fmt.Sprintf("the record says that the last row is offset %d, the last that is there is %d: rows were taken out or lost", p.LastRow, p.Last)})
 	case p.LastRow < p.Last && p.Last < p.vector:
 		a.report.problem(Problem{Kind: KindVector, Partition: &id, Message: fmt.Sprintf("the record says that the last row is offset %d, but there is a row at %d", p.LastRow, p.Last)})

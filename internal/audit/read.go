@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
@@ -45,8 +46,14 @@ type fileRows struct {
 	arrow            bool // read with arrow-go
 }
 
-// readFile calls fn with the runs of consecutive offsets of one file, in file order.
-func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids ledgerIDs, allColumns bool, fn func(p int32, first, n int64)) (out fileRows, err error) {
+// found takes what a file holds: runs of consecutive offsets, in file order.
+type found struct {
+	rows    func(p int32, first, n int64)
+	deleted func(p int32, first, n int64) // of rows that delete files take out; nil: they are of no interest
+}
+
+// readFile reads the ledger of one file.
+func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids ledgerIDs, allColumns bool, to found) (out fileRows, err error) {
 	fault := func(err error) error { return fmt.Errorf("%w: %w", errFault, err) }
 	key, err := wh.Key(f.FilePath())
 	if err != nil {
@@ -63,7 +70,7 @@ func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids 
 	if obj.Size() != f.FileSizeBytes() {
 		return out, fault(fmt.Errorf("%s: %w: %d bytes, its manifest says %d", f.FilePath(), datafile.ErrCorrupt, obj.Size(), f.FileSizeBytes()))
 	}
-	out, err = readLedger(ctx, obj, obj.Size(), f.FilePath(), ids, allColumns, fn)
+	out, err = readLedger(ctx, obj, obj.Size(), f.FilePath(), ids, allColumns, newRuns(to, f.Deleted))
 	if errors.Is(err, datafile.ErrCorrupt) {
 		err = fault(err)
 	}
@@ -72,7 +79,7 @@ func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids 
 
 // readLedger decodes the two columns with parquet-go, after internal/datafile has looked at every byte that it will
 // allocate by.
-func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, ids ledgerIDs, allColumns bool, fn func(p int32, first, n int64)) (out fileRows, err error) {
+func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, ids ledgerIDs, allColumns bool, runs *runs) (out fileRows, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: %w: parquet-go failed: %v", name, datafile.ErrCorrupt, r)
@@ -105,7 +112,6 @@ func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, id
 	if f.NumRows() != footer.Rows() || len(f.RowGroups()) != footer.RowGroups() {
 		return out, fmt.Errorf("%s: %w: parquet-go sees %d rows, arrow-go %d", name, datafile.ErrCorrupt, f.NumRows(), footer.Rows())
 	}
-	runs := &runs{emit: fn}
 	for g := range footer.RowGroups() {
 		// parquet-go v0.32.0 gives wrong values for most LZ4 pages, without an error (parquet-go issue 608).
 		out.arrow = out.arrow || footer.Compression(g, leaves[0]) == "lz4_raw" || footer.Compression(g, leaves[1]) == "lz4_raw"
@@ -224,13 +230,32 @@ func readFull(r parquet.ValueReader, to []parquet.Value) error {
 
 // runs joins rows with consecutive offsets of one partition.
 type runs struct {
-	emit       func(p int32, first, n int64)
+	to         found
+	gone       roaring64.IntPeekable64 // positions that are deleted; nil: none
+	at         uint64                  // position of the next row
 	p          int32
 	first, n   int64
 	unledgered int64
 }
 
+func newRuns(to found, deleted *roaring64.Bitmap) *runs {
+	r := &runs{to: to}
+	if deleted != nil {
+		r.gone = deleted.Iterator()
+	}
+	return r
+}
+
 func (r *runs) row(p int32, at int64, valid bool) {
+	here := r.at
+	r.at++
+	if r.gone != nil && r.gone.HasNext() && r.gone.PeekNext() == here {
+		r.gone.Next()
+		if valid && p >= 0 && at >= 0 && r.to.deleted != nil {
+			r.to.deleted(p, at, 1)
+		}
+		return
+	}
 	if !valid || p < 0 || at < 0 {
 		r.unledgered++
 		return
@@ -245,7 +270,7 @@ func (r *runs) row(p int32, at int64, valid bool) {
 
 func (r *runs) flush() {
 	if r.n > 0 {
-		r.emit(r.p, r.first, r.n)
+		r.to.rows(r.p, r.first, r.n)
 	}
 	r.n = 0
 }

@@ -67,7 +67,8 @@ type Partition struct {
 	Compacted     int64 `json:"compacted"`      // offsets that log compaction emptied before they were read
 	CompactedRows int64 `json:"compacted_rows"` // rows whose record log compaction has removed since
 	Unexplained   int64 `json:"unexplained"`
-	Gaps          int64 `json:"gaps"` // offsets that kafka had dropped before they were read, as the gaps table names them
+	Deleted       int64 `json:"deleted"` // rows that another engine's delete files take out
+	Gaps          int64 `json:"gaps"`    // offsets that kafka had dropped before they were read, as the gaps table names them
 	Missing       int64 `json:"missing"`
 	Phantom       int64 `json:"phantom"`
 	Compared      int64 `json:"compared"` // offsets held against the log
@@ -155,7 +156,7 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "snapshot %d, pipeline %s, epoch %d; %d data files, %d rows, %d distinct offsets; %d of %d pages had a checksum, all right\n\n",
 		r.SnapshotID, cmp.Or(r.Pipeline, "unknown"), r.Epoch, r.Files, r.Rows, r.Distinct, r.PagesVerified, r.Pages)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tgaps\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
+	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tgaps\tdeleted\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
 	for _, p := range r.Partitions {
 		log := func(n int64) string {
 			if !r.Kafka {
@@ -163,8 +164,8 @@ func (r *Report) String() string {
 			}
 			return fmt.Sprint(n)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
-			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
+			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Deleted, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	for _, p := range r.Problems {
@@ -180,12 +181,20 @@ func (r *Report) String() string {
 }
 
 func (r *Report) headline() string {
+	var n int64
+	for _, p := range r.Partitions {
+		n += p.Deleted
+	}
+	deleted := ""
+	if n > 0 {
+		deleted = fmt.Sprintf(", or was deleted by another engine (%d)", n)
+	}
 	switch r.Verdict {
 	case Clean:
 		if r.Kafka {
-			return "clean: every record of the log below the vector is a row or a dead letter, once"
+			return "clean: every record of the log below the vector is a row or a dead letter, once" + deleted
 		}
-		return "clean: every offset below the vector is a row or a dead letter, once"
+		return "clean: every offset below the vector is a row or a dead letter, once" + deleted
 	case Unproven:
 		return "not proved clean: nothing is wrong, but some offsets are not accounted for"
 	}

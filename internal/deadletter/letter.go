@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -58,7 +59,7 @@ func (f *Filter) Match(l *Letter) bool {
 		(len(f.Offsets) == 0 || slices.Contains(f.Offsets, l.Offset)) && (f.Since.IsZero() || !l.Timestamp.Before(f.Since)) && (f.Until.IsZero() || l.Timestamp.Before(f.Until))
 }
 
-// Columns is the part of a dead-letter table's schema that Scan reads. Payload asks for key, value and headers as well.
+// Columns is the part of a dead-letter table's schema that Files reads. Payload asks for key, value and headers as well.
 func Columns(sc *iceberg.Schema, payload bool) *iceberg.Schema {
 	names := []string{"reason", "place", "message", "topic", ColRedriven, ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt}
 	if payload {
@@ -74,9 +75,9 @@ func Columns(sc *iceberg.Schema, payload bool) *iceberg.Schema {
 	return iceberg.NewSchema(0, out...)
 }
 
-// Scan calls fn with the letters of one file, in file order. A letter's bytes are its own.
-func Scan(ctx context.Context, store objstore.Store, key string, want *iceberg.Schema, fn func(*Letter) error) error {
-	r, err := datafile.Open(ctx, store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
+// scan calls fn with the letters of one file, in file order. A letter's bytes are its own.
+func scan(ctx context.Context, store objstore.Store, key string, want *iceberg.Schema, deleted *roaring64.Bitmap, fn func(*Letter) error) error {
+	r, err := datafile.Open(ctx, store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator, Deleted: deleted})
 	if err != nil {
 		return err
 	}
@@ -94,14 +95,14 @@ func Scan(ctx context.Context, store objstore.Store, key string, want *iceberg.S
 	}), r.Close())
 }
 
-// Files scans all files of a snapshot that were listed.
+// Files calls fn with the letters of all files of a snapshot that were listed; deleted rows are left out.
 func Files(ctx context.Context, wh *objstore.Warehouse, files []snapshot.File, want *iceberg.Schema, fn func(snapshot.File, *Letter) error) error {
 	for _, f := range files {
 		key, err := wh.Key(f.FilePath())
 		if err != nil {
 			return err
 		}
-		if err := Scan(ctx, wh.Store, key, want, func(l *Letter) error { return fn(f, l) }); err != nil {
+		if err := scan(ctx, wh.Store, key, want, f.Deleted, func(l *Letter) error { return fn(f, l) }); err != nil {
 			return fmt.Errorf("dead letters: %w", err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/objstore"
 )
 
 const (
@@ -45,6 +46,11 @@ func (r *Reader) LiveFiles(ctx context.Context, snap *table.Snapshot, keep func(
 		return nil, err
 	}
 	return r.LiveFilesOf(ctx, manifests, keep)
+}
+
+// LiveFiles reads the live files of snap, and which of their rows are deleted, without a cache.
+func LiveFiles(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot, keep func(iceberg.DataFile) bool) ([]File, error) {
+	return NewReader(wh, 0).LiveFiles(ctx, snap, keep)
 }
 
 // LiveFilesOf is LiveFiles over all manifests of a snapshot that were read before.
