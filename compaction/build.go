@@ -41,10 +41,9 @@ func (p *pending) build(ctx context.Context, head snapshot.Head) (table.Snapshot
 	listed := map[string]bool{}
 	for _, m := range head.Manifests {
 		listed[m.FilePath()] = true
-		if len(p.done) > 0 && m.ManifestContent() == iceberg.ManifestContentDeletes && (m.AddedDataFiles() > 0 || m.ExistingDataFiles() > 0) {
-			// Deletes by position name the old files; the rows would come back in the new ones.
-			return table.Snapshot{}, fmt.Errorf("%w since the rewrite began: %s", snapshot.ErrDeleteFiles, m.FilePath())
-		}
+	}
+	if err := p.noneDeleted(ctx, head); err != nil {
+		return table.Snapshot{}, err
 	}
 	fits := p.new != nil
 	for loc := range p.drop {
@@ -72,6 +71,28 @@ func (p *pending) build(ctx context.Context, head snapshot.Head) (table.Snapshot
 		p.written = append(p.written, s.ManifestList)
 	}
 	return s, err
+}
+
+// noneDeleted looks for rows of the inputs that were deleted since they were read: they would come back in the outputs, which
+// a delete by position does not name.
+func (p *pending) noneDeleted(ctx context.Context, head snapshot.Head) error {
+	if len(p.done) == 0 { // manifests alone
+		return nil
+	}
+	inputs := map[string]bool{}
+	for _, d := range p.done {
+		for _, f := range d.inputs {
+			inputs[f.FilePath()] = true
+		}
+	}
+	gone, err := p.c.withDeletedRows(ctx, head, func(df iceberg.DataFile) bool { return inputs[df.FilePath()] })
+	if err != nil {
+		return err
+	}
+	for loc := range gone {
+		return fmt.Errorf("%w since the rewrite began: of %s", snapshot.ErrDeleteFiles, loc)
+	}
+	return nil
 }
 
 // carried is the head's record for a snapshot that holds the same rows; nothing when the head is another engine's.
@@ -105,7 +126,7 @@ func (p *pending) locate(ctx context.Context, head snapshot.Head, listed map[str
 		if _, err := p.c.survey(ctx, p.ts, head); err != nil {
 			return err
 		}
-		files, err := p.c.read.FilesOf(ctx, head.Manifests, func(f iceberg.DataFile) bool { return lost[f.FilePath()] != nil })
+		files, err := p.c.read.LiveFilesOf(ctx, head.Manifests, func(f iceberg.DataFile) bool { return lost[f.FilePath()] != nil })
 		if err != nil {
 			return err
 		}

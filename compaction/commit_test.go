@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/snapshot"
+	"github.com/firnlake/firn/internal/snapshot/snapshottest"
 )
 
 // small is a lake with ten small files, the keys of its objects, and a compactor over the faulty catalog.
@@ -286,35 +287,31 @@ func (l *lake) commit(h snapshot.Head, ch snapshot.Change) {
 	l.ok(err)
 }
 
-// deleteRow adds a position delete, as another engine may.
-func (l *lake) deleteRow() {
+// deleteRow deletes the first row of the first file by position, or by equality, as another engine may.
+func (l *lake) deleteRow(byPosition bool) string {
 	l.Helper()
-	ctx := context.Background()
-	meta := l.load()
+	ctx, meta, id := context.Background(), l.load(), snapshot.NewID()
 	h, err := snapshot.LoadHead(ctx, snapshot.NewReader(l.wh, 0), meta, table.MainBranch)
 	l.ok(err)
-	b, err := iceberg.NewDataFileBuilder(l.spec, iceberg.EntryContentPosDeletes, snapshot.DataLocation(meta, uuid.NewString()+"-deletes.parquet"),
-		iceberg.ParquetFile, l.files()[0].Partition(), nil, nil, 1, 100)
+	files, err := snapshot.LiveFiles(ctx, l.wh, h.Snapshot, nil)
 	l.ok(err)
-	id, loc := snapshot.NewID(), snapshot.MetadataLocation(meta, uuid.NewString()+"-m1.avro")
-	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(2, &buf, l.spec, meta.CurrentSchema(), id, iceberg.WithManifestWriterContent(iceberg.ManifestContentDeletes))
+	d, err := snapshottest.PositionDeletes(ctx, l.wh, meta, files[0].Partition(), snapshottest.Rows{files[0].FilePath(): {0}})
 	l.ok(err)
-	l.ok(w.Add(iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, b.Build())))
-	l.ok(w.Close())
-	m, err := w.ToManifestFile(loc, int64(buf.Len()))
-	l.ok(err)
-	k, err := l.wh.Key(loc)
-	l.ok(err)
-	_, err = l.wh.Put(ctx, k, bytes.NewReader(buf.Bytes()), 0)
+	if !byPosition {
+		b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), iceberg.EntryContentEqDeletes, d.FilePath(), iceberg.ParquetFile, files[0].Partition(), nil, nil, 1, 100)
+		l.ok(err)
+		d = b.EqualityFieldIDs([]int{1}).Build()
+	}
+	m, err := snapshottest.Manifest(ctx, l.wh, meta, id, 0, d)
 	l.ok(err)
 	l.commit(h, snapshot.Change{SnapshotID: id, Operation: table.OpDelete, New: []iceberg.ManifestFile{m}})
+	return files[0].FilePath()
 }
 
 func TestRowDeletes(t *testing.T) {
-	t.Run("before", func(t *testing.T) {
+	t.Run("by equality", func(t *testing.T) {
 		l, _, c := small(t, &faults{})
-		l.deleteRow()
+		l.deleteRow(false)
 		head, files := l.load().CurrentSnapshot().SnapshotID, len(l.keys())
 		r := l.once(c)
 		if r.Skipped == "" || len(r.Jobs) != 0 || l.load().CurrentSnapshot().SnapshotID != head || len(l.keys()) != files {
@@ -324,12 +321,31 @@ func TestRowDeletes(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	t.Run("before", func(t *testing.T) {
+		l, _, c := small(t, &faults{})
+		kept := l.deleteRow(true)
+		if r := l.once(c); r.Skipped != "" || len(r.Jobs) != 1 || r.Jobs[0].Files != 9 {
+			t.Errorf("%+v", r)
+		}
+		files, err := snapshot.LiveFiles(t.Context(), l.wh, l.load().CurrentSnapshot(), nil)
+		l.ok(err)
+		var rows int64
+		for _, f := range files {
+			rows += f.Count()
+			if (f.FilePath() == kept) != (f.Deleted != nil) {
+				t.Errorf("%s has deleted rows: %v", f.FilePath(), f.Deleted)
+			}
+		}
+		if len(files) != 2 || rows != 200 {
+			t.Errorf("%d files with %d rows, want the one with the deleted row and the rest", len(files), rows)
+		}
+	})
 	t.Run("meanwhile", func(t *testing.T) {
 		f := &faults{}
 		l, before, c := small(t, f)
 		f.before = func(n int, _ catalog.TableCommit) error {
 			if n == 1 {
-				l.deleteRow()
+				l.deleteRow(true)
 				before = l.keys()
 			}
 			return nil
@@ -340,6 +356,9 @@ func TestRowDeletes(t *testing.T) {
 		own := 3 // data file, manifest, list: deleted again, those of the first attempt are in before
 		if got := len(l.keys()); got != len(before)-own {
 			t.Errorf("%d objects, %d before", got, len(before))
+		}
+		if r := l.once(c); len(r.Jobs) != 1 { // the next round leaves that file alone
+			t.Errorf("after it: %+v", r)
 		}
 	})
 }

@@ -11,8 +11,8 @@
 //
 // Invariants
 //   - Rows out are rows in, by the manifests, the footers and the batches, before anything is committed.
-//   - A table with row-level deletes, or of a format other than 2, is not rewritten; it is counted and shown. Its manifests
-//     are merged: entries keep their sequence numbers, snapshot ids and row ids, and delete manifests are not touched.
+//   - A data file of which another engine has deleted rows is not rewritten, nor is a table with deletes by equality or of a
+//     format other than 2; that is counted and shown. Manifests are merged everywhere: entries keep their sequence numbers, snapshot ids and row ids, and delete manifests are not touched.
 //   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
 //     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it
 //     was live before or is StrayGrace old. What is reachable is read after the listing. Metadata files are never deleted.

@@ -107,7 +107,7 @@ func TestMergeOfManifests(t *testing.T) {
 // TestManifestsWhereRowsStay: what rounds may not touch has its manifests merged all the same.
 func TestManifestsWhereRowsStay(t *testing.T) {
 	for name, prepare := range map[string]func(*lake){
-		"row-level deletes": func(l *lake) { l.deleteRow() },
+		"row-level deletes": func(l *lake) { l.deleteRow(true) },
 		"format version 3": func(l *lake) {
 			_, err := l.cat.CommitTable(l.Context(), catalog.TableCommit{Identifier: tableID, Updates: table.Updates{table.NewUpgradeFormatVersionUpdate(3)}})
 			l.ok(err)

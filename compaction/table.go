@@ -200,7 +200,8 @@ func (c *Compactor) loadHead(ctx context.Context, ts *tableState, meta table.Met
 	return h, err
 }
 
-// survey brings ts.manifests up to the head and returns the small files; it reads manifests that are new only.
+// survey brings ts.manifests up to the head and returns the small files whose rows are all live; it reads manifests that
+// are new only.
 func (c *Compactor) survey(ctx context.Context, ts *tableState, head snapshot.Head) ([]plan.File, error) {
 	if id := head.Meta.CurrentSchema().ID; id != ts.schema {
 		ts.schema, ts.manifests = id, map[string]*manifestInfo{} // writable and order look at the schema
@@ -208,9 +209,6 @@ func (c *Compactor) survey(ctx context.Context, ts *tableState, head snapshot.He
 	fresh := make(map[string]*manifestInfo, len(head.Manifests))
 	for _, m := range head.Manifests {
 		if m.ManifestContent() == iceberg.ManifestContentDeletes {
-			if m.AddedDataFiles() > 0 || m.ExistingDataFiles() > 0 {
-				return nil, fmt.Errorf("%w: %s", snapshot.ErrDeleteFiles, m.FilePath())
-			}
 			continue
 		}
 		info := ts.manifests[m.FilePath()]
@@ -245,7 +243,34 @@ func (c *Compactor) survey(ctx context.Context, ts *tableState, head snapshot.He
 	c.show(ts, func(s *TableStatus) {
 		s.LiveFiles, s.SmallFiles, s.Bytes, s.Rows, s.Manifests = files, smalls, bytes, rows, len(head.Manifests)
 	})
-	return small, nil
+	gone, err := c.withDeletedRows(ctx, head, func(df iceberg.DataFile) bool {
+		return df.FileSizeBytes() < int64(c.cfg.SmallFileSize)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(small, func(f plan.File) bool { return gone[f.Path] }), nil
+}
+
+// withDeletedRows returns which of the data files that keep accepts another engine has deleted rows of. Those are left to that
+// engine: rewritten here, their rows would come back.
+func (c *Compactor) withDeletedRows(ctx context.Context, head snapshot.Head, keep func(iceberg.DataFile) bool) (map[string]bool, error) {
+	if !slices.ContainsFunc(head.Manifests, func(m iceberg.ManifestFile) bool {
+		return m.ManifestContent() == iceberg.ManifestContentDeletes && (m.AddedDataFiles() > 0 || m.ExistingDataFiles() > 0)
+	}) {
+		return nil, nil
+	}
+	files, err := c.read.LiveFilesOf(ctx, head.Manifests, keep)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	for _, f := range files {
+		if f.Deleted != nil {
+			gone[f.FilePath()] = true
+		}
+	}
+	return gone, nil
 }
 
 func (c *Compactor) describe(meta table.Metadata, m iceberg.ManifestFile, files []snapshot.File) *manifestInfo {
