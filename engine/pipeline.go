@@ -264,6 +264,7 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 		s.Rows += rows
 		s.DeadLetters += int64(len(d.Dead))
 		s.Events, s.Complete = s.Events+d.Events, s.Complete+d.Complete
+		s.Filtered += int64(len(d.Filtered))
 		s.LastDecode, s.LastFetch = now, fetched
 		if !d.MinKafka.IsZero() {
 			s.DecodedKafka = d.MinKafka

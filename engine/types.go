@@ -141,6 +141,7 @@ type Decoded struct {
 	MinKafka time.Time  // smallest Kafka timestamp; zero when no record
 	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
 	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
+	Filtered []int64    // ascending offsets of records that a filter kept out: they are neither rows nor dead letters
 
 	Events     int64       // rows and dead letters
 	Complete   int64       // rows that lack nothing of what the contract wants; dead letters never count as complete

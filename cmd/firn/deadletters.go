@@ -247,6 +247,9 @@ func printRedrive(w io.Writer, r *app.RedriveReport, dry bool) {
 	for _, reason := range slices.Sorted(maps.Keys(r.Still)) {
 		row(w, "still "+reason, r.Still[reason])
 	}
+	if r.Sealed != "" {
+		row(w, "because", r.Sealed)
+	}
 	if r.Ahead > 0 {
 		row(w, "left out", fmt.Sprintf("%d that the pipeline comes to again", r.Ahead))
 	}

@@ -61,6 +61,9 @@ func printStatus(w io.Writer, s *app.Status) {
 		if p.Events > 0 {
 			row(w, "  complete", complete(p.CompleteEvents, p.Events))
 		}
+		if p.Filtered > 0 {
+			row(w, "  filtered", fmt.Sprintf("%d records that the transform's filter kept out", p.Filtered))
+		}
 		row(w, "  lag", fmt.Sprintf("%s records, %s", count(p.LagRecords), seconds(p.LagSeconds)))
 		row(w, "  committed after", fmt.Sprintf("p50 %s, p95 %s", seconds(p.FreshP50), seconds(p.FreshP95)))
 		row(w, "  last commit", clock(p.LastCommit))

@@ -27,10 +27,14 @@ const (
 	colHeaders  = "headers"
 )
 
-// deadLetter makes the dead letter of a record from d.failure, with copies of its own.
+// deadLetter makes the dead letter of a record from d.failure.
 func (d *rows) deadLetter(r *engine.Record) engine.DeadLetter {
-	letter := engine.DeadLetter{Reason: d.failure.reason, Place: d.failure.place, Message: d.failure.message,
-		Offset: r.Offset, TimestampMs: r.TimestampMs}
+	return NewLetter(r, d.failure.reason, d.failure.place, d.failure.message)
+}
+
+// NewLetter makes the dead letter of a record, with copies of its own.
+func NewLetter(r *engine.Record, reason, place, message string) engine.DeadLetter {
+	letter := engine.DeadLetter{Reason: reason, Place: place, Message: message, Offset: r.Offset, TimestampMs: r.TimestampMs}
 	own := make([]byte, 0, len(r.Key)+len(r.Value)+len(r.HeaderBytes))
 	take := func(b []byte) []byte {
 		if b == nil {

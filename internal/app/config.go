@@ -19,6 +19,7 @@ import (
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/config"
 	"github.com/firnlake/firn/internal/crash"
@@ -146,6 +147,8 @@ type Pipeline struct {
 	OnRecreate string   `yaml:"on_topic_recreated" jsonschema_description:"When the topic was deleted and created again: hold, that is stop until a person decides. There is no other way in one table: its offsets mean other records."`
 	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp). A change takes effect with the next commit; files that are there stay."`
 	SortBy     []string `yaml:"sort_by" jsonschema_description:"Order of the rows inside files, such as key.user_id or metadata.event_timestamp desc nulls last."`
+	// Transform changes rows before they are stored.
+	Transform transform.Config `yaml:"transform" jsonschema_description:"Filter, computed columns and masks (docs/transforms.md)."`
 	// Layout is how files are written.
 	Layout layout.Config `yaml:"layout" jsonschema_description:"Sizes, statistics and Bloom filters of the files (docs/layout.md)."`
 
@@ -357,7 +360,11 @@ func ValidateConfig(path string) (int, error) {
 		if f.close(); f.contract == nil { // what the registry has is seen when the pipeline runs
 			continue
 		}
-		if err := p.checkLayout(f.contract.IcebergSchema()); err != nil {
+		schema, err := f.schema(f.contract)
+		if err == nil {
+			err = p.checkLayout(schema)
+		}
+		if err != nil {
 			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/deadletter"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -156,7 +157,8 @@ type RedriveReport struct {
 	Rows      int            `json:"rows"`
 	Present   int            `json:"present"` // their rows were there before
 	Still     map[string]int `json:"still_dead,omitempty"`
-	Ahead     int            `json:"ahead"` // the pipeline stands before them
+	Sealed    string         `json:"sealed,omitempty"` // why the first that was redacted or encrypted could not be opened
+	Ahead     int            `json:"ahead"`            // the pipeline stands before them
 	More      bool           `json:"more,omitempty"`
 	Snapshots []int64        `json:"snapshot_ids,omitempty"`
 }
@@ -169,12 +171,12 @@ func (c *Client) Redrive(ctx context.Context, name string, o RedriveOptions) (*R
 		return nil, err
 	}
 	defer t.close()
-	rows, end, err := c.rowMaker(ctx, t.Identifier)
+	r := &RedriveReport{Table: t.Identifier.String(), Still: map[string]int{}}
+	rows, end, err := c.rowMaker(ctx, t.Identifier, &r.Sealed)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	r := &RedriveReport{Table: t.Identifier.String(), Still: map[string]int{}}
 	for {
 		got, err := commit.Redrive(ctx, t.cat, t.wh, t.Identifier, c.deadTable(t.Identifier), t.pipeline, commit.RedriveOptions{Filter: o.Filter, Again: o.Again, DryRun: o.DryRun}, rows)
 		if err != nil {
@@ -195,7 +197,7 @@ func (c *Client) Redrive(ctx context.Context, name string, o RedriveOptions) (*R
 }
 
 // rowMaker decodes letters as the configuration's pipeline of the table would; end gives back what it holds.
-func (c *Client) rowMaker(ctx context.Context, id catalog.Identifier) (_ commit.RowMaker, end func(), err error) {
+func (c *Client) rowMaker(ctx context.Context, id catalog.Identifier, sealed *string) (_ commit.RowMaker, end func(), err error) {
 	pl := demoPipeline()
 	at := slices.IndexFunc(c.cfg.Pipelines, func(p Pipeline) bool { rows, _ := p.tables(); return rows.String() == id.String() })
 	switch {
@@ -214,7 +216,7 @@ func (c *Client) rowMaker(ctx context.Context, id catalog.Identifier) (_ commit.
 		return nil, nil, err
 	}
 	return func(sc *iceberg.Schema, letters []deadletter.Letter) ([]arrow.RecordBatch, []engine.Dead, error) {
-		return decodeLetters(f, contract, sc, letters)
+		return decodeLetters(f, contract, sc, letters, sealed)
 	}, f.close, nil
 }
 
@@ -222,8 +224,12 @@ func (c *Client) rowMaker(ctx context.Context, id catalog.Identifier) (_ commit.
 const maxDecoded = 10_000
 
 // decodeLetters reads letters, which are sorted by partition and offset, as records of their partitions.
-func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, letters []deadletter.Letter) (rows []arrow.RecordBatch, still []engine.Dead, err error) {
+func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, letters []deadletter.Letter, sealed *string) (rows []arrow.RecordBatch, still []engine.Dead, err error) {
 	dec, err := f.decoder(contract, sc)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := f.transform(contract)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -235,6 +241,7 @@ func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, let
 			rows = nil
 		}
 	}()
+	letters, still = opened(plan, letters, sealed)
 	for len(letters) > 0 {
 		n := 1
 		for n < len(letters) && n < maxDecoded && letters[n].Partition == letters[0].Partition {
@@ -255,7 +262,30 @@ func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, let
 		for _, l := range d.Dead {
 			still = append(still, engine.Dead{Partition: p, DeadLetter: l})
 		}
+		for _, o := range d.Filtered { // it was accounted for as a dead letter, and stays one
+			still = append(still, engine.Dead{Partition: p, DeadLetter: engine.DeadLetter{Reason: reasonFiltered, Offset: o}})
+		}
 		letters = letters[n:]
 	}
 	return rows, still, nil
+}
+
+// reasonFiltered is of letters that the filter keeps out by now.
+const reasonFiltered = "filtered"
+
+// opened gives letters the records that they were sealed with. Those that cannot be opened are dead still, and sealed is why.
+func opened(plan *transform.Plan, letters []deadletter.Letter, sealed *string) (open []deadletter.Letter, still []engine.Dead) {
+	for _, l := range letters {
+		r, err := plan.Open(l.Partition, l.Offset, transform.Record{Key: l.Key, Value: l.Value, Headers: l.Headers})
+		if err != nil {
+			if *sealed == "" {
+				*sealed = err.Error()
+			}
+			still = append(still, engine.Dead{Partition: l.Partition, DeadLetter: engine.DeadLetter{Reason: transform.WhyClosed(err), Offset: l.Offset}})
+			continue
+		}
+		l.Key, l.Value, l.Headers = r.Key, r.Value, r.Headers
+		open = append(open, l)
+	}
+	return open, still
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/registry"
 )
 
@@ -89,6 +90,9 @@ func (c *Config) newFormat(p Pipeline, log *slog.Logger) (*format, error) {
 	if f.contract, err = f.load(raw, nil, name); err != nil {
 		return fail(err)
 	}
+	if _, err := f.transform(f.contract); err != nil {
+		return fail(err)
+	}
 	return f, nil
 }
 
@@ -154,8 +158,45 @@ func (f *format) contractNow(ctx context.Context) (*decode.Contract, error) {
 
 var registryTypes = map[string]string{formatAvro: registry.TypeAvro, formatProtobuf: registry.TypeProtobuf}
 
-// decoder makes the decoder of a table with the given schema.
+// transform is the pipeline's transform on the contract; nil without one.
+func (f *format) transform(c *decode.Contract) (*transform.Plan, error) {
+	if !f.cfg.Transform.Active() {
+		return nil, nil
+	}
+	return transform.New(f.cfg.Transform, c.IcebergSchema(), transform.Options{EventTime: c.EventTime})
+}
+
+// schema is what a table of the contract's events has, after the transform.
+func (f *format) schema(c *decode.Contract) (*iceberg.Schema, error) {
+	plan, err := f.transform(c)
+	if plan == nil {
+		return c.IcebergSchema(), err
+	}
+	return plan.Schema(), nil
+}
+
+// decoder makes the decoder of a table with the given schema, transform included.
 func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
+	plan, err := f.transform(c)
+	if err != nil {
+		return nil, err
+	}
+	if plan == nil {
+		return f.plainDecoder(c, sc)
+	}
+	b, err := plan.Bind(sc)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := f.plainDecoder(c, b.DecoderSchema())
+	if err != nil {
+		return nil, err
+	}
+	return b.Wrap(dec, decode.NewLetter, nil)
+}
+
+// plainDecoder makes the decoder that reads the events as they are.
+func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
 	var schemas decode.Schemas
 	if f.registry != nil {
 		schemas = f.registry

@@ -135,10 +135,14 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
+	schema, err := r.format.schema(contract)
+	if err != nil {
+		return nil, nil, err
+	}
 	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
 	own := r.cfg.Layout.Properties(r.cfg.Codec)
 	maps.Copy(own, props)
-	t, err := commit.EnsureTable(ctx, cat, rows, contract.IcebergSchema(), r.cfg.Partition, own)
+	t, err := commit.EnsureTable(ctx, cat, rows, schema, r.cfg.Partition, own)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -197,8 +201,8 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		}
 	}
 	v, s := judge(f), f.engine
-	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters),
-		Rows: s.Rows, DeadLetters: s.DeadLetters, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
+	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered),
+		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
 		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,
