@@ -80,8 +80,10 @@ type TableCommit struct {
 type Load int
 
 const (
-	LoadAll  Load = iota // every snapshot
-	LoadRefs             // only snapshots that a branch or tag points at
+	LoadAll Load = iota // every snapshot
+	// LoadRefs: only snapshots that a branch or tag points at. Firn's own catalog leaves the marks out (ledger.IsMark) with
+	// what only they name; LoadAll has them.
+	LoadRefs
 )
 
 // Catalog is what ingest, compaction and queries need of an Iceberg catalog. All methods are safe for

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/compaction/plan"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -28,16 +29,25 @@ type Compactor struct {
 	m    *metrics
 	read *snapshot.Reader
 
+	calendar plan.Calendar // of the configuration
+
 	now   func() time.Time
 	pause func(ctx context.Context, d time.Duration) error // between attempts
 	rnd   func(n int64) int64                              // jitter; in [0, n)
 
-	mu     sync.Mutex
-	tables map[string]*tableState
+	mu      sync.Mutex
+	tables  map[string]*tableState
+	merging map[string]*mergeState
 }
 
+// Option changes what a Compactor takes from its surroundings.
+type Option func(*Compactor)
+
+// WithClock has the compactor live in another time than the machine's.
+func WithClock(now func() time.Time) Option { return func(c *Compactor) { c.now = now } }
+
 // New checks the configuration and registers the metrics; log and reg may be nil. Nothing is asked of the catalog yet.
-func New(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, log *slog.Logger, reg prometheus.Registerer) (*Compactor, error) {
+func New(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, log *slog.Logger, reg prometheus.Registerer, opts ...Option) (*Compactor, error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("compaction: %w", err)
@@ -49,8 +59,16 @@ func New(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, log *slog.Logg
 	if err != nil {
 		return nil, fmt.Errorf("compaction: metrics: %w", err)
 	}
-	return &Compactor{cfg: cfg, cat: cat, wh: wh, log: log, m: m, read: snapshot.NewReader(wh, manifestCacheBytes),
-		now: time.Now, pause: sleep, rnd: rand.Int64N, tables: map[string]*tableState{}}, nil
+	calendar, err := plan.ParseCalendar(cfg.SnapshotTags)
+	if err != nil {
+		return nil, fmt.Errorf("compaction: snapshot_tags: %w", err)
+	}
+	c := &Compactor{cfg: cfg, calendar: calendar, cat: cat, wh: wh, log: log, m: m, read: snapshot.NewReader(wh, manifestCacheBytes),
+		now: time.Now, pause: sleep, rnd: rand.Int64N, tables: map[string]*tableState{}, merging: map[string]*mergeState{}}
+	for _, o := range opts {
+		o(c)
+	}
+	return c, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -127,6 +145,19 @@ func (c *Compactor) forget(live map[string]bool) {
 // what it would do.
 func (c *Compactor) RunOnce(ctx context.Context, id catalog.Identifier, dryRun bool) (Report, error) {
 	return c.work(ctx, id, dryRun)
+}
+
+// MergeManifests looks at the manifests of one table, as the loop beside the rounds does, and merges them when there are
+// enough.
+func (c *Compactor) MergeManifests(ctx context.Context, id catalog.Identifier) (Report, error) {
+	ms := c.mergeState(id)
+	select {
+	case ms.busy <- struct{}{}:
+		defer func() { <-ms.busy }()
+	case <-ctx.Done():
+		return Report{}, ctx.Err()
+	}
+	return c.mergeTable(ctx, ms)
 }
 
 // Status returns every table as it was seen last, by name.

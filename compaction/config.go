@@ -37,6 +37,10 @@ type Config struct {
 	SnapshotWindow units.Duration `yaml:"snapshot_window"`
 	// MinSnapshots are kept of each branch, however old; default 20.
 	MinSnapshots int `yaml:"min_snapshots"`
+	// SnapshotTags keep what main stood at at full minutes when it leaves the window: rules every/keep, separated by
+	// commas; default 5m/24h,1h/7d,24h/90d, "off" for none. A table's properties firn.snapshots.tags and
+	// firn.snapshots.window come first.
+	SnapshotTags string `yaml:"snapshot_tags"`
 	// ExpireInterval is the pause between two expiries of a table; default 1m.
 	ExpireInterval units.Duration `yaml:"expire_interval"`
 	// OrphanGrace is how long a file stays after its last snapshot expired; default 1h, at least 10m. It must exceed the
@@ -63,6 +67,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.ManifestInterval, units.Duration(5*time.Second))
 	setDefault(&c.SnapshotWindow, units.Duration(15*time.Minute))
 	setDefault(&c.MinSnapshots, 20)
+	setDefault(&c.SnapshotTags, "5m/24h,1h/7d,24h/90d")
 	setDefault(&c.ExpireInterval, units.Duration(time.Minute))
 	setDefault(&c.OrphanGrace, units.Duration(time.Hour))
 	setDefault(&c.StrayGrace, max(c.OrphanGrace, units.Duration(24*time.Hour)))
@@ -87,6 +92,7 @@ func (c Config) Validate() error {
 			return fmt.Errorf("tables: %q is not namespace.table", t)
 		}
 	}
+	_, badTags := plan.ParseCalendar(c.SnapshotTags)
 	switch {
 	case c.Interval.D() < 100*time.Millisecond:
 		return fmt.Errorf("interval: %s is shorter than 100ms", c.Interval)
@@ -106,6 +112,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("manifest_interval: %s is shorter than 100ms", c.ManifestInterval)
 	case c.SnapshotWindow < 0:
 		return fmt.Errorf("snapshot_window: %s is negative", c.SnapshotWindow)
+	case badTags != nil:
+		return fmt.Errorf("snapshot_tags: %w", badTags)
 	case c.MinSnapshots < 1:
 		return fmt.Errorf("min_snapshots: %d is less than 1", c.MinSnapshots)
 	case c.ExpireInterval.D() < time.Second:
@@ -124,6 +132,7 @@ func (c Config) Validate() error {
 const (
 	maxJobFiles         = 500       // inputs of one rewrite
 	maxExpire           = 1000      // snapshots expired by one commit
+	maxTags             = 100       // tags set by one commit
 	targetManifestBytes = 8 << 20   // encoded; manifests of half of it are left alone
 	maxManifestEntries  = 4096      // of one manifest that is written
 	maxCondemned        = 200_000   // files of a table that wait for their grace to end

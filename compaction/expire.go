@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -11,10 +13,13 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/compaction/plan"
 	"github.com/firnlake/firn/internal/crash"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/snapshot"
+	"github.com/firnlake/firn/internal/units"
 )
 
 // expire removes snapshots outside the window from the metadata, and the refs that are older than their max-ref-age-ms
-// before them. The files stay until a sweep.
+// before them, and tags those that the calendar keeps. The files stay until a sweep.
 //
 // Removing a snapshot that a ref names would remove the ref too. So the commit asserts every ref that was seen; a ref
 // that is set anew, between reading and committing, on a snapshot that is already outside the window cannot be asserted
@@ -29,31 +34,26 @@ func (c *Compactor) expire(ctx context.Context, ts *tableState, r *Report) error
 		if meta.TableUUID() != ts.uuid {
 			return errGone
 		}
-		snapshots, refs, log, reqs := c.retained(meta)
-		c.show(ts, func(s *TableStatus) { s.Snapshots = len(snapshots) })
-		aged, refs := plan.AgedRefs(c.now(), table.MainBranch, snapshots, refs)
-		ids := plan.Expire(c.cfg.retention(), c.now(), snapshots, refs, log)
-		if r.Expired = len(ids); r.DryRun || len(ids)+len(aged) == 0 {
+		e, err := c.expiry(meta)
+		if err != nil {
+			return err // without a policy that can be read nothing is expired
+		}
+		c.show(ts, func(s *TableStatus) { s.Snapshots = len(meta.Snapshots()) })
+		if r.Expired, r.Tagged = len(e.expired), len(e.tags); r.DryRun || len(e.expired)+len(e.aged)+len(e.tags) == 0 {
 			return nil
 		}
-		var updates table.Updates
-		for _, name := range aged {
-			updates = append(updates, table.NewRemoveSnapshotRefUpdate(name))
-		}
-		if len(ids) > 0 {
-			updates = append(updates, table.NewRemoveSnapshotsUpdate(ids, false))
-		}
-		_, err = c.cat.CommitTable(ctx, catalog.TableCommit{Identifier: ts.id, Requirements: reqs, Updates: updates})
+		_, err = c.cat.CommitTable(ctx, catalog.TableCommit{Identifier: ts.id, Requirements: e.requirements(meta), Updates: e.updates()})
 		crash.At(ctx, crash.CompactExpired)
 		if err == nil {
-			c.m.expired.Add(float64(len(ids)))
-			c.show(ts, func(s *TableStatus) { s.Snapshots -= len(ids) })
-			if len(aged) > 0 {
+			c.m.expired.Add(float64(len(e.expired)))
+			c.m.tags.Add(float64(len(e.tags)))
+			c.show(ts, func(s *TableStatus) { s.Snapshots -= len(e.expired) })
+			if aged := slices.DeleteFunc(e.aged, ledger.IsMark); len(aged) > 0 {
 				c.log.Info("tags and branches have come of age", "table", ts.id.String(), "refs", aged)
 			}
 			return nil
 		}
-		r.Expired = 0
+		r.Expired, r.Tagged = 0, 0
 		// Metadata alone: whatever became of an attempt, the next reads the table again.
 		again := errors.Is(err, catalog.ErrConflict) && ctx.Err() == nil
 		if again {
@@ -68,11 +68,109 @@ func (c *Compactor) expire(ctx context.Context, ts *tableState, r *Report) error
 	}
 }
 
+// expiry is what one commit does to a table's snapshots and refs.
+type expiry struct {
+	expired []int64
+	aged    []string
+	tags    []plan.CalendarTag
+}
+
+func (c *Compactor) expiry(meta table.Metadata) (e expiry, err error) {
+	policy, calendar, err := c.policyOf(meta)
+	if err != nil {
+		return e, err
+	}
+	now := c.now()
+	snapshots, refs, log := retained(meta)
+	e.aged, refs = plan.AgedRefs(now, table.MainBranch, snapshots, refs)
+	e.tags = calendar.Due(now, snapshots, refs, log)
+	for _, t := range e.tags { // also those that the next commit sets
+		refs = append(refs, plan.Ref{Name: t.Name, Snapshot: t.Snapshot})
+	}
+	e.tags = e.tags[:min(len(e.tags), maxTags)]
+	e.expired = plan.Expire(policy, now, snapshots, refs, log)
+	return e, nil
+}
+
+func (e expiry) updates() (out table.Updates) {
+	for _, name := range e.aged {
+		out = append(out, table.NewRemoveSnapshotRefUpdate(name))
+	}
+	for _, t := range e.tags {
+		out = append(out, snapshot.SetTag(t.Name, t.Snapshot, t.MaxAge))
+	}
+	if len(e.expired) > 0 {
+		out = append(out, table.NewRemoveSnapshotsUpdate(e.expired, false))
+	}
+	return out
+}
+
+// requirements assert every ref that was seen, and that those to be set are not there.
+func (e expiry) requirements(meta table.Metadata) table.Requirements {
+	out := table.Requirements{table.AssertTableUUID(meta.TableUUID())}
+	for name, ref := range meta.Refs() {
+		id := ref.SnapshotID
+		out = append(out, table.AssertRefSnapshotID(name, &id))
+	}
+	for _, t := range e.tags {
+		out = append(out, table.AssertRefSnapshotID(t.Name, nil))
+	}
+	return out
+}
+
+// The table's own properties come before the configuration.
+const (
+	propertyWindow = "firn.snapshots.window" // as snapshot_window
+	propertyTags   = "firn.snapshots.tags"   // as snapshot_tags
+)
+
+// policyOf is what stays of a table's snapshots. What main, or the properties that Iceberg has for it, ask for counts when
+// it is more, but for what Firn itself says there where nobody has said anything.
+func (c *Compactor) policyOf(meta table.Metadata) (r plan.Retention, cal plan.Calendar, err error) {
+	r, cal = c.cfg.retention(), c.calendar
+	p := meta.Properties()
+	if v, ok := p[propertyWindow]; ok {
+		d, err := units.ParseDuration(v)
+		if err != nil || d < 0 {
+			return r, nil, fmt.Errorf("property %s: %q is no duration such as 15m: nothing is expired until it is one", propertyWindow, v)
+		}
+		r.Window = d.D()
+	}
+	if v, ok := p[propertyTags]; ok {
+		if cal, err = plan.ParseCalendar(v); err != nil {
+			return r, nil, fmt.Errorf("property %s: %w: nothing is expired until it is right", propertyTags, err)
+		}
+	}
+	more := func(age time.Duration, keep int) {
+		if age != snapshot.MainSnapshotAge {
+			r.Window = max(r.Window, min(age, maxRefAge))
+		}
+		if keep != snapshot.MainMinSnapshots {
+			r.Min = max(r.Min, keep)
+		}
+	}
+	keep, _ := strconv.Atoi(p[table.MinSnapshotsToKeepKey])
+	age, _ := strconv.ParseInt(p[table.MaxSnapshotAgeMsKey], 10, 64)
+	more(time.Duration(min(age, maxRefAge.Milliseconds()))*time.Millisecond, keep)
+	for name, ref := range meta.Refs() {
+		if name != table.MainBranch {
+			continue
+		}
+		if ref.MaxSnapshotAgeMs != nil {
+			more(time.Duration(min(*ref.MaxSnapshotAgeMs, maxRefAge.Milliseconds()))*time.Millisecond, 0)
+		}
+		if ref.MinSnapshotsToKeep != nil {
+			more(0, *ref.MinSnapshotsToKeep)
+		}
+	}
+	return r, cal, nil
+}
+
 // maxRefAge is for ever: engines that know no absence write the greatest number for it.
 const maxRefAge = 100 * 365 * 24 * time.Hour
 
-// retained turns metadata into the planner's terms, and its refs into requirements.
-func (c *Compactor) retained(meta table.Metadata) (snapshots []plan.Snapshot, refs []plan.Ref, log []plan.LogEntry, reqs table.Requirements) {
+// retained turns metadata into the planner's terms.
+func retained(meta table.Metadata) (snapshots []plan.Snapshot, refs []plan.Ref, log []plan.LogEntry) {
 	for _, s := range meta.Snapshots() {
 		p := plan.Snapshot{ID: s.SnapshotID, At: time.UnixMilli(s.TimestampMs), Sequence: s.SequenceNumber}
 		if s.ParentSnapshotID != nil {
@@ -80,18 +178,23 @@ func (c *Compactor) retained(meta table.Metadata) (snapshots []plan.Snapshot, re
 		}
 		snapshots = append(snapshots, p)
 	}
-	reqs = table.Requirements{table.AssertTableUUID(meta.TableUUID())}
 	for name, ref := range meta.Refs() {
-		id := ref.SnapshotID
-		p := plan.Ref{Name: name, Branch: ref.SnapshotRefType == table.BranchRef, Snapshot: id}
+		p := plan.Ref{Name: name, Branch: ref.SnapshotRefType == table.BranchRef, Snapshot: ref.SnapshotID}
 		if ref.MaxRefAgeMs != nil && *ref.MaxRefAgeMs < maxRefAge.Milliseconds() {
 			p.MaxAge = time.Duration(*ref.MaxRefAgeMs) * time.Millisecond
 		}
+		if p.Branch && name != table.MainBranch { // main's is in the policy
+			if ref.MaxSnapshotAgeMs != nil {
+				p.Window = time.Duration(min(*ref.MaxSnapshotAgeMs, maxRefAge.Milliseconds())) * time.Millisecond
+			}
+			if ref.MinSnapshotsToKeep != nil {
+				p.Min = *ref.MinSnapshotsToKeep
+			}
+		}
 		refs = append(refs, p)
-		reqs = append(reqs, table.AssertRefSnapshotID(name, &id))
 	}
 	for e := range meta.SnapshotLogs() {
 		log = append(log, plan.LogEntry{Snapshot: e.SnapshotID, At: time.UnixMilli(e.TimestampMs)})
 	}
-	return snapshots, refs, log, reqs
+	return snapshots, refs, log
 }

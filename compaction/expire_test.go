@@ -32,7 +32,7 @@ func TestExpiryKeepsTheWindowAndTheTags(t *testing.T) {
 	}
 	l.tag("noon", ids[4])
 	l.tag(ledger.TagName("p"), ids[6]) // as if ingest had stopped long ago
-	c := l.compactor(Config{MinSnapshots: 2}, nil)
+	c := l.compactor(Config{MinSnapshots: 2, SnapshotTags: "off"}, nil)
 	dry, err := c.RunOnce(t.Context(), tableID, true)
 	l.ok(err)
 	r := l.once(c)
@@ -81,7 +81,7 @@ func TestRefsComeOfAge(t *testing.T) {
 	}
 	l.advance(time.Hour)
 	l.append(3, "eu")
-	c := l.compactor(Config{MinSnapshots: 1}, nil)
+	c := l.compactor(Config{MinSnapshots: 1, SnapshotTags: "off"}, nil)
 	l.once(c)
 	meta := l.load()
 	if meta.SnapshotByName("rewound-1") != nil || meta.SnapshotByName("rewound-2") == nil || meta.SnapshotByName("audit") == nil {
@@ -113,7 +113,7 @@ func TestExpiryReadsAgainWhenARefMoved(t *testing.T) {
 		}
 		return nil
 	}
-	c := l.compactor(Config{MinSnapshots: 1}, f)
+	c := l.compactor(Config{MinSnapshots: 1, SnapshotTags: "off"}, f)
 	r := l.once(c)
 	if l.load().SnapshotByName("noon").SnapshotID != ids[1] || r.Expired != 4 { // all but the head and the tagged one
 		t.Errorf("%+v", r)
@@ -156,7 +156,7 @@ func (l *lake) put(key, text string) {
 
 func TestSweepDeletesOrphansOnly(t *testing.T) {
 	l := newLake(t)
-	c := l.compactor(Config{MinSnapshots: 1}, nil)
+	c := l.compactor(Config{MinSnapshots: 1, SnapshotTags: "off"}, nil)
 	for range 30 {
 		l.append(5, "eu")
 		l.advance(30 * time.Second)

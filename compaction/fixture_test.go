@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/catalogtest"
 	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
@@ -78,7 +79,7 @@ func newLake(t testing.TB, fields ...iceberg.PartitionField) *lake {
 	})
 	l := &lake{TB: t, wh: wh, vec: offset.Vector{}, now: time.Now().Truncate(time.Millisecond), spec: iceberg.NewPartitionSpec(fields...),
 		mem: memory.NewCheckedAllocator(memory.NewGoAllocator())}
-	l.cat = &clocked{Catalog: s.Service(), now: l.clock, at: map[int64]int64{}}
+	l.cat = catalogtest.NewClocked(s.Service(), l.clock)
 	t.Cleanup(func() { l.mem.AssertSize(t, 0) })
 	l.ok(l.cat.CreateNamespace(context.Background(), tableID.Namespace(), nil))
 	_, err = l.cat.CreateTable(context.Background(), tableID, catalog.CreateTable{Schema: eventSchema(), Partition: &l.spec})

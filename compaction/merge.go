@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ const (
 	discoverAfter = 30 * time.Second
 )
 
-// mergeState is what the loop remembers of a table. One worker at a time uses it.
+// mergeState is what the loop remembers of a table. Whoever holds busy may use it; lastErr is the loop's.
 type mergeState struct {
 	*tableState // its own, not the rounds': uuid, and the head that was read last
 
@@ -45,7 +46,6 @@ type mergeState struct {
 
 // mergeLoop merges manifests until ctx ends.
 func (c *Compactor) mergeLoop(ctx context.Context) {
-	tables := map[string]*mergeState{}
 	var ids []catalog.Identifier
 	var discovered time.Time
 	for ctx.Err() == nil {
@@ -53,50 +53,62 @@ func (c *Compactor) mergeLoop(ctx context.Context) {
 			found, err := c.discover(ctx)
 			if err == nil { // the rounds tell of the other case
 				ids, discovered = found, now
-				tables = retain(tables, ids)
+				c.forgetMerges(ids)
 			}
 		}
-		c.mergeAll(ctx, tables, ids)
+		c.mergeAll(ctx, ids)
 		if c.pause(ctx, c.cfg.ManifestInterval.D()) != nil {
 			return
 		}
 	}
 }
 
-// retain gives every table its state, and drops those of tables that are no more.
-func retain(old map[string]*mergeState, ids []catalog.Identifier) map[string]*mergeState {
-	next := make(map[string]*mergeState, len(ids))
-	for _, id := range ids {
-		k := key(id)
-		if next[k] = old[k]; next[k] == nil {
-			next[k] = &mergeState{tableState: newTableState(id)}
-		}
+// mergeState is a table's, made when it is asked for first.
+func (c *Compactor) mergeState(id catalog.Identifier) *mergeState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ms := c.merging[key(id)]
+	if ms == nil {
+		ms = &mergeState{tableState: newTableState(id)}
+		c.merging[key(id)] = ms
 	}
-	return next
+	return ms
 }
 
-func (c *Compactor) mergeAll(ctx context.Context, tables map[string]*mergeState, ids []catalog.Identifier) {
-	work := make(chan *mergeState)
+// forgetMerges drops the state of tables that are no more.
+func (c *Compactor) forgetMerges(ids []catalog.Identifier) {
+	live := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		live[key(id)] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.merging, func(k string, _ *mergeState) bool { return !live[k] })
+}
+
+func (c *Compactor) mergeAll(ctx context.Context, ids []catalog.Identifier) {
+	work := make(chan catalog.Identifier)
 	var wg sync.WaitGroup
 	for range min(manifestWorkers, len(ids)) {
 		wg.Go(func() {
-			for ms := range work {
+			for id := range work {
 				if ctx.Err() == nil {
-					c.mergeReported(ctx, ms)
+					c.mergeReported(ctx, id)
 				}
 			}
 		})
 	}
 	for _, id := range ids {
-		work <- tables[key(id)]
+		work <- id
 	}
 	close(work)
 	wg.Wait()
 }
 
-// mergeReported is mergeTable for the loop: it tells a failure once until it has passed.
-func (c *Compactor) mergeReported(ctx context.Context, ms *mergeState) {
-	r, err := c.mergeTable(ctx, ms)
+// mergeReported is MergeManifests for the loop: it tells a failure once until it has passed.
+func (c *Compactor) mergeReported(ctx context.Context, id catalog.Identifier) {
+	ms := c.mergeState(id)
+	r, err := c.MergeManifests(ctx, id)
 	if r.SnapshotID != 0 {
 		c.log.Debug("manifests merged", "table", r.Table, "snapshot", r.SnapshotID, "manifests", r.ManifestsMerged, "conflicts", r.Conflicts, "seconds", r.Seconds)
 	}

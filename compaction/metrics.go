@@ -7,7 +7,7 @@ type metrics struct {
 	filesIn, filesOut, bytesIn, bytesOut, rows prometheus.Counter
 	manifests, merges, manifestBytes           prometheus.Counter
 	commits, conflicts                         prometheus.Counter
-	expired, orphans, orphanBytes              prometheus.Counter
+	expired, tags, orphans, orphanBytes        prometheus.Counter
 	failures                                   *prometheus.CounterVec
 	jobSeconds, commitSeconds, roundSeconds    prometheus.Histogram
 	liveFiles, smallFiles, liveManifests       *prometheus.GaugeVec
@@ -44,6 +44,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		commits:       counter("commits_total", "Rewrites committed."),
 		conflicts:     counter("conflicts_total", "Attempts to commit that found another head."),
 		expired:       counter("expired_snapshots_total", "Snapshots expired."),
+		tags:          counter("snapshot_tags_total", "Tags set by the calendar on snapshots that leave the window."),
 		orphans:       counter("deleted_files_total", "Files deleted because no snapshot names them."),
 		orphanBytes:   counter("deleted_bytes_total", "Bytes of files deleted because no snapshot names them."),
 		jobSeconds:    seconds("job_seconds", "One rewrite, from reading its inputs to its output stored."),

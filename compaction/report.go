@@ -14,6 +14,7 @@ type Report struct {
 	Conflicts       int     `json:"conflicts,omitempty"`        // heads that moved under the commit
 	More            bool    `json:"more,omitempty"`             // there is work left for the next round
 	Expired         int     `json:"expired,omitempty"`          // snapshots
+	Tagged          int     `json:"tagged,omitempty"`           // snapshots that a calendar's tag keeps from now on
 	Orphans         int     `json:"orphans,omitempty"`          // files deleted
 	OrphanBytes     int64   `json:"orphan_bytes,omitempty"`
 	Condemned       int     `json:"condemned,omitempty"` // files that no snapshot names and that wait for their grace to end

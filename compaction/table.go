@@ -123,7 +123,7 @@ func (c *Compactor) workOn(ctx context.Context, ts *tableState, t *catalog.Table
 	if r.DryRun || !now.Before(ts.nextExpire) {
 		if err := c.expire(ctx, ts, r); err != nil {
 			errs = append(errs, c.failed("expire", fmt.Errorf("table %s: expire snapshots: %w", ts.id, err)))
-		} else if !r.DryRun && r.Expired < maxExpire {
+		} else if !r.DryRun && r.Expired < maxExpire && r.Tagged < maxTags {
 			ts.nextExpire = now.Add(c.cfg.ExpireInterval.D())
 		}
 	}

@@ -20,6 +20,7 @@ type options struct {
 	commits   int
 	reference int
 
+	day     int
 	tables  []int
 	seconds int
 	store   string
@@ -38,6 +39,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	fs.IntVar(&o.seconds, "seconds", 5, "length of each run of -tables, in seconds")
 	fs.StringVar(&o.store, "store", "", "database of the catalog of -tables, as in postgres://firn@127.0.0.1:5432/firn, with PGPASSWORD set; default SQLite")
 	fs.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the catalog of -tables")
+	fs.IntVar(&o.day, "day", 0, "instead: commits of one table, one for each second of a time of its own, with the compactor beside it; 86400 for a day")
 	warehouse := fs.String("serve", "", "be that catalog, over a warehouse in this directory, until the input ends")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -57,6 +59,9 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 			return err
 		}
 	}
+	if o.day < 0 {
+		return fmt.Errorf("-day %d is negative", o.day)
+	}
 	if o.commits < 1 || o.reference < 1 || o.seconds < 1 {
 		return fmt.Errorf("-commits %d, -reference %d and -seconds %d must be positive", o.commits, o.reference, o.seconds)
 	}
@@ -65,6 +70,9 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	rep := report.New("commit", stdout, o.JSON)
 	rep.Set("seed", o.Seed)
+	if o.day > 0 {
+		return errors.Join(measureDay(ctx, rep, o.day), rep.Close())
+	}
 	if len(o.tables) > 0 {
 		rep.Set("seconds", o.seconds)
 		for _, n := range o.tables {

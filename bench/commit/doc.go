@@ -11,4 +11,10 @@
 // runs in a process of its own, on SQLite or on the Postgres that -store names. A commit is what the committer sends over
 // HTTP, without its files; it is timed from when it was due, so that a catalog that falls behind shows. Every table has to
 // stand at its last commit in the end.
+//
+// With -day it drives one table for so many seconds of a time of its own, a commit for each, as fast as they go, with the
+// compactor's rounds, merges, expiry and sweeps where they would fall by the defaults, and reports what must stay bounded:
+// metadata.json, manifests, the database, memory (of all parts in the one process), and how long others take to load the
+// table. Each commit adds a file that its entry calls full, so that no data file is ever merged: the most manifests there
+// can be. The table's rows have to be right in the end.
 package commit

@@ -44,6 +44,8 @@ type lake struct {
 	record    ledger.Record
 	manifests int
 	written   atomic.Int64
+	stats     datafile.Stats // of file
+	apart     bool           // each commit adds a file of its own, of full size by what its entry says; nobody opens it
 }
 
 // counted counts the bytes that are put.
@@ -129,7 +131,12 @@ func (l *lake) register(ctx context.Context) error {
 	if _, err := registrar.RegisterTable(ctx, l.id, l.seed); err != nil {
 		return err
 	}
-	t, err := cat.LoadTable(ctx, l.id, catalog.LoadRefs)
+	return l.reload(ctx)
+}
+
+// reload reads where the table stands.
+func (l *lake) reload(ctx context.Context) error {
+	t, err := l.server.Service().LoadTable(ctx, l.id, catalog.LoadRefs)
 	if err != nil {
 		return err
 	}
@@ -164,6 +171,7 @@ func (l *lake) write(ctx context.Context, meta table.Metadata) (iceberg.DataFile
 	if _, err := l.wh.Put(ctx, key, bytes.NewReader(buf.Bytes()), objstore.IfAbsent); err != nil {
 		return nil, err
 	}
+	l.stats = st
 	return snapshot.DataFile(meta.PartitionSpec(), location, st, nil, nil)
 }
 
@@ -232,8 +240,12 @@ func (l *lake) commit(ctx context.Context, cat catalog.Catalog) error {
 	if err != nil {
 		return err
 	}
-	c := snapshot.Change{SnapshotID: snapshot.NewID(), Operation: table.OpAppend, Added: []iceberg.DataFile{l.file}, Summary: summary}
-	m, err := snapshot.WriteManifest(ctx, l.wh, h.Meta, h.Meta.PartitionSpec(), c.SnapshotID, []snapshot.Entry{snapshot.Added(l.file)})
+	file, err := l.next()
+	if err != nil {
+		return err
+	}
+	c := snapshot.Change{SnapshotID: snapshot.NewID(), Operation: table.OpAppend, Added: []iceberg.DataFile{file}, Summary: summary}
+	m, err := snapshot.WriteManifest(ctx, l.wh, h.Meta, h.Meta.PartitionSpec(), c.SnapshotID, []snapshot.Entry{snapshot.Added(file)})
 	if err != nil {
 		return err
 	}

@@ -10,10 +10,14 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/sqlstore"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // offsetsKey is the summary key under which Firn's snapshots carry the vector after them.
 const offsetsKey = "firn.offsets"
+
+// reqAssertRef is the type of the requirement that names a ref.
+const reqAssertRef = "assert-ref-snapshot-id"
 
 // pruneAbove is how many unreferenced snapshots lean metadata may hold before they are dropped from it.
 // Dropping costs a second pass over the refs, so it is not done at every commit.
@@ -25,6 +29,7 @@ type touched struct {
 	named    []int64 // snapshots that must be at hand for the updates to apply
 	removed  []int64
 	refsOnly bool // nothing but snapshots and refs changes: the skeleton stays
+	marks    bool // marks are named, or snapshots removed that they may name
 	location bool // a location in the metadata changes
 	places   []place
 	format   int // of upgrade-format-version; 0 when there is none
@@ -102,7 +107,11 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 			t.added = append(t.added, sn.SnapshotID)
 		case table.UpdateSetSnapshotRef:
 			t.named = append(t.named, v.SnapshotID)
+			t.marks = t.marks || ledger.IsMark(v.RefName)
+		case table.UpdateRemoveSnapshotRef:
+			t.marks = t.marks || ledger.IsMark(v.RefName)
 		case table.UpdateRemoveSnapshots:
+			t.marks = true
 			t.named = append(t.named, v.SnapshotIDs...)
 			t.removed = append(t.removed, v.SnapshotIDs...)
 		case table.UpdateSetStatistics:
@@ -154,6 +163,29 @@ func (s *Service) withSnapshots(ctx context.Context, base *lean, t touched) (*le
 	return l, err
 }
 
+// assertsMarks tells whether a requirement names a mark. iceberg-go keeps the names to itself, so they are read in JSON.
+func assertsMarks(reqs table.Requirements) (bool, error) {
+	for _, r := range reqs {
+		if r == nil || r.GetType() != reqAssertRef {
+			continue
+		}
+		var v struct {
+			Ref string `json:"ref"`
+		}
+		raw, err := json.Marshal(r)
+		if err == nil {
+			err = json.Unmarshal(raw, &v)
+		}
+		if err != nil {
+			return false, fmt.Errorf("%w: requirement %s: %w", catalog.ErrInvalid, r.GetType(), err)
+		}
+		if ledger.IsMark(v.Ref) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // validate checks requirements; meta is nil for a table that does not exist.
 func validate(reqs table.Requirements, meta table.Metadata) error {
 	for _, r := range reqs {
@@ -191,10 +223,21 @@ func build(b *table.MetadataBuilder, updates table.Updates, skip func(table.Upda
 // applyTo evaluates one table's commit against its newest state and returns what to write and the state after it.
 func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit) (sqlstore.Change, *lean, error) {
 	var change sqlstore.Change
-	if err := validate(c.Requirements, base.meta); err != nil {
+	marks, err := assertsMarks(c.Requirements)
+	if err != nil {
 		return change, nil, err
 	}
 	t, err := s.survey(c.Updates, base.meta)
+	if t.marks = t.marks || marks; t.marks {
+		var loadErr error
+		if base, loadErr = s.withMarks(ctx, base); loadErr != nil {
+			return change, nil, loadErr
+		}
+	}
+	// A requirement that does not hold comes before updates that cannot be applied.
+	if err := validate(c.Requirements, base.meta); err != nil {
+		return change, nil, err
+	}
 	if err != nil {
 		return change, nil, err
 	}
@@ -236,7 +279,7 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 	if err := s.checkPlaces(ctx, after, next.head.Location, base.head.ID, t.places); err != nil {
 		return change, nil, err
 	}
-	if next.loose = base.loose + len(t.added); next.loose > pruneAbove {
+	if next.loose = base.loose + len(t.added); next.loose > pruneAbove || t.marks {
 		next.meta, err = prune(next)
 		next.loose = 0
 	}
@@ -319,11 +362,13 @@ func diffRefs(c *sqlstore.Change, before, after table.Metadata) error {
 	return nil
 }
 
-// prune drops unreferenced snapshots from lean metadata.
+// prune drops unreferenced snapshots from lean metadata, and the marks with what only they name.
 func prune(l *lean) (table.Metadata, error) {
 	keep := map[int64]bool{}
-	for _, ref := range l.meta.Refs() {
-		keep[ref.SnapshotID] = true
+	for name, ref := range l.meta.Refs() {
+		if !ledger.IsMark(name) {
+			keep[ref.SnapshotID] = true
+		}
 	}
 	if l.stats {
 		ids, err := statisticsSnapshots(l.skeleton)
@@ -340,6 +385,7 @@ func prune(l *lean) (table.Metadata, error) {
 		return nil, err
 	}
 	st.Snapshots = l.rows(keep)
+	st.Refs = slices.DeleteFunc(st.Refs, func(r sqlstore.Ref) bool { return ledger.IsMark(r.Name) })
 	p, err := newLean(st)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/catalog/internal/scan"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -173,7 +174,9 @@ func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, er
 		}
 		return l, nil
 	}
-	st, err := s.store.Load(ctx, id, sqlstore.Scope{Also: statisticsSnapshots})
+	scope := sqlstore.Scope{Also: statisticsSnapshots}
+	scope.SkipFrom, scope.SkipTo = ledger.MarkRange()
+	st, err := s.store.Load(ctx, id, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +186,19 @@ func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, er
 	}
 	s.remember(l)
 	return l, nil
+}
+
+// withMarks returns the base with the marks and their snapshots, which lean metadata leaves out: hundreds of refs that would
+// be decoded, compared and sent with every commit, and that one commit a minute is about.
+func (s *Service) withMarks(ctx context.Context, base *lean) (*lean, error) {
+	st, err := s.store.LoadByID(ctx, base.head.ID, sqlstore.Scope{Also: statisticsSnapshots})
+	if err != nil {
+		return nil, err
+	}
+	if st.Version != base.head.Version {
+		return nil, fmt.Errorf("%w: version %d", sqlstore.ErrStale, base.head.Version)
+	}
+	return newLean(st)
 }
 
 func (s *Service) remember(l *lean) {

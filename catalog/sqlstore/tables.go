@@ -61,6 +61,9 @@ type Scope struct {
 	FullLog      bool                                   // otherwise the last entry
 	Also         func(skeleton []byte) ([]int64, error) // further snapshots; nil: none
 	MetadataLog  int                                    // how many metadata files before this version
+	// SkipFrom and SkipTo leave out the refs with names from the one up to but not the other, and their snapshots unless
+	// they are wanted otherwise; empty: none.
+	SkipFrom, SkipTo string
 }
 
 const headColumns = `t.id, t.uuid, t.location, t.format_version, t.version, t.last_updated_ms, t.last_sequence_number,
@@ -138,7 +141,7 @@ func (t *tx) state(h Head, scope Scope) (*State, error) {
 	if err := t.loadSnapshots(st, scope); err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
-	if err := t.rows("SELECT name, snapshot_id, body FROM refs WHERE table_id = ? ORDER BY name", []any{h.ID}, func(r *sql.Rows) error {
+	if err := t.rows("SELECT name, snapshot_id, body FROM refs WHERE table_id = ? AND (name < ? OR name >= ?) ORDER BY name", []any{h.ID, scope.SkipFrom, scope.SkipTo}, func(r *sql.Rows) error {
 		var ref Ref
 		st.Refs = append(st.Refs, ref)
 		last := &st.Refs[len(st.Refs)-1]
@@ -194,8 +197,8 @@ func (t *tx) loadSnapshots(st *State, scope Scope) error {
 		}
 	}
 	return t.rows(`SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN (
-		SELECT snapshot_id FROM refs WHERE table_id = ? UNION `+t.d.ids+`) ORDER BY ord`,
-		[]any{st.ID, st.ID, jsonIDs(also)}, add)
+		SELECT snapshot_id FROM refs WHERE table_id = ? AND (name < ? OR name >= ?) UNION `+t.d.ids+`) ORDER BY ord`,
+		[]any{st.ID, st.ID, scope.SkipFrom, scope.SkipTo, jsonIDs(also)}, add)
 }
 
 // SnapshotsByID reads those of the named snapshots that exist, in order of arrival.

@@ -140,13 +140,32 @@ func (w *world) run(line string) {
 	case "rollback":
 		w.log = append(w.log, LogEntry{w.num(a, "id", 0), at(w.num(a, "at", 0))})
 	case "ref":
-		w.refs = append(w.refs, Ref{Name: a["name"], Branch: a["branch"] != "", Snapshot: w.num(a, "id", 0)})
+		w.refs = append(w.refs, Ref{Name: a["name"], Branch: a["branch"] != "", Snapshot: w.num(a, "id", 0), Min: int(w.num(a, "min", 0)),
+			Window: time.Duration(w.num(a, "window", 0)) * time.Second, MaxAge: time.Duration(w.num(a, "maxage", 0)) * time.Second})
 	case "expire":
 		r := Retention{time.Duration(w.num(a, "window", 900)) * time.Second, int(w.num(a, "min", 1)), int(w.num(a, "max", 1000))}
 		fmt.Fprintln(&w.out, Expire(r, at(w.num(a, "now", 0)), w.snaps, w.refs, w.log))
+	case "calendar":
+		c, err := ParseCalendar(a["rules"])
+		if err != nil {
+			fmt.Fprintln(&w.out, err)
+			break
+		}
+		for _, d := range c.Due(at(w.num(a, "now", 0)), w.snaps, w.refs, w.log) {
+			fmt.Fprintf(&w.out, "%s: snapshot %d, until %s\n", d.Name, d.Snapshot, w.taken(d.Snapshot).Add(d.MaxAge).Format(time.DateTime))
+		}
 	default:
 		w.t.Fatalf("unknown command %q", line)
 	}
+}
+
+func (w *world) taken(id int64) time.Time {
+	for _, s := range w.snaps {
+		if s.ID == id {
+			return s.At
+		}
+	}
+	return time.Time{}
 }
 
 func at(seconds int64) time.Time { return time.Unix(1_700_000_000+seconds, 0).UTC() }

@@ -19,6 +19,9 @@ type Ref struct {
 	Branch   bool
 	Snapshot int64
 	MaxAge   time.Duration // of the snapshot that it names; 0: it stays for ever
+	// Of a branch: what it says itself of the snapshots before the one that it names. Zero: what Retention says.
+	Window time.Duration
+	Min    int
 }
 
 // LogEntry says that main stood at a snapshot from a time on.
@@ -28,7 +31,7 @@ type LogEntry struct {
 }
 
 // Retention says which snapshots stay: those that were the head of a branch at any time of the last Window, at least
-// the newest Min of each branch, and what a ref names.
+// the newest Min of each branch, and what a ref names. A branch that says something of its own is kept by that.
 type Retention struct {
 	Window time.Duration
 	Min    int // at least 1
@@ -63,7 +66,14 @@ func Expire(r Retention, now time.Time, snapshots []Snapshot, refs []Ref, log []
 	for _, ref := range refs {
 		keep[ref.Snapshot] = true
 		if ref.Branch {
-			r.keepBranch(ref.Snapshot, cutoff, byID, keep)
+			of := r
+			if ref.Window > 0 {
+				of.Window = ref.Window
+			}
+			if ref.Min > 0 {
+				of.Min = ref.Min
+			}
+			of.keepBranch(ref.Snapshot, now.Add(-of.Window), byID, keep)
 		}
 	}
 	// Clients drop the log before an entry whose snapshot is gone. What main left in a rollback is on no branch, but in

@@ -10,6 +10,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/snapshot"
 )
 
 // Bounds of one commit.
@@ -32,8 +33,8 @@ const (
 // What main itself keeps against the expiry of other engines, so that the walk from a head to Firn's last snapshot
 // stays whole: every snapshot of the window, and never fewer than the count.
 const (
-	keepSnapshots    = 120
-	keepSnapshotsFor = 15 * time.Minute
+	keepSnapshots    = snapshot.MainMinSnapshots
+	keepSnapshotsFor = snapshot.MainSnapshotAge
 )
 
 // DefaultStoreAgainAfter is far below the age at which sweeps take files, and far above what a commit takes.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/firnlake/firn/internal/offset"
@@ -52,6 +53,23 @@ const (
 
 // TagName returns the name of the tag that stands at the pipeline's last snapshot: firn.<pipeline>.
 func TagName(pipeline string) string { return "firn." + pipeline }
+
+// markPrefix begins the name of a mark, and markEnd is the first name after all of them.
+const (
+	markPrefix = "at-"
+	markEnd    = "at."
+)
+
+// MarkName returns the name of a mark: the tag at the snapshot that main stood at at a time, which compaction sets for the
+// full minutes of its calendar. A table has some 300 after a day and 550 after three months.
+func MarkName(at time.Time) string { return markPrefix + at.UTC().Format("20060102T1504Z") }
+
+// IsMark tells whether a ref's name is a mark's. Firn's own work never goes by them, so what is carried with each commit
+// leaves them out.
+func IsMark(ref string) bool { return strings.HasPrefix(ref, markPrefix) }
+
+// MarkRange returns the names between which all marks lie, the second excluded, in the order of bytes.
+func MarkRange() (from, to string) { return markPrefix, markEnd }
 
 // ErrNoRecord reports a summary without Firn's keys: somebody else made the snapshot.
 var ErrNoRecord = errors.New("snapshot carries no firn record")

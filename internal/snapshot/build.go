@@ -298,6 +298,13 @@ type Retention struct {
 	MaxAge       time.Duration
 }
 
+// What Firn says of main, in the ref and in the table's properties, where nobody else has said anything, so that the
+// expiry of other engines leaves enough for recovery and for queries.
+const (
+	MainMinSnapshots = 120
+	MainSnapshotAge  = 15 * time.Minute
+)
+
 // Updates makes s the head of a branch that goes on from h. A set-snapshot-ref replaces a ref whole, so the branch's
 // own retention is said again; where it has none it gets that of otherwise.
 func (h Head) Updates(s table.Snapshot, branch string, otherwise Retention) table.Updates {

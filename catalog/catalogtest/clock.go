@@ -1,4 +1,4 @@
-package compaction
+package catalogtest
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ import (
 	"github.com/firnlake/firn/catalog"
 )
 
-// clocked is a catalog that lives in the test's time: the one below stamps commits with the machine's and refuses
+// Clocked is a catalog that lives in a test's time: the one below stamps commits with the machine's and refuses
 // snapshots of the future.
-type clocked struct {
+type Clocked struct {
 	catalog.Catalog
 	now func() time.Time
 
@@ -22,7 +22,20 @@ type clocked struct {
 	at map[int64]int64 // snapshot → its timestamp in the test's time
 }
 
-func (c *clocked) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
+// NewClocked shows cat in the time that now gives.
+func NewClocked(cat catalog.Catalog, now func() time.Time) *Clocked {
+	return &Clocked{Catalog: cat, now: now, at: map[int64]int64{}}
+}
+
+// Made says that a snapshot which went past c is of now.
+func (c *Clocked) Made(snapshot int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at[snapshot] = c.now().UnixMilli()
+}
+
+// LoadTable gives the table with its snapshots at the times of the test.
+func (c *Clocked) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
 	t, err := c.Catalog.LoadTable(ctx, id, how)
 	if err != nil {
 		return nil, err
@@ -32,7 +45,7 @@ func (c *clocked) LoadTable(ctx context.Context, id catalog.Identifier, how cata
 	return &out, err
 }
 
-func (c *clocked) translate(meta table.Metadata) (table.Metadata, error) {
+func (c *Clocked) translate(meta table.Metadata) (table.Metadata, error) {
 	raw, err := json.Marshal(meta)
 	if err != nil {
 		return nil, err
@@ -61,13 +74,15 @@ func (c *clocked) translate(meta table.Metadata) (table.Metadata, error) {
 		}
 	}
 	doc["last-updated-ms"] = last
+	doc["metadata-log"] = []any{} // its times are the machine's
 	if raw, err = json.Marshal(doc); err != nil {
 		return nil, err
 	}
 	return table.ParseMetadataBytes(raw)
 }
 
-func (c *clocked) CommitTable(ctx context.Context, tc catalog.TableCommit) (*catalog.Table, error) {
+// CommitTable notes the times of new snapshots and passes them on as the machine's.
+func (c *Clocked) CommitTable(ctx context.Context, tc catalog.TableCommit) (*catalog.Table, error) {
 	var updates table.Updates
 	for _, u := range tc.Updates {
 		if u.Action() != table.UpdateAddSnapshot {
