@@ -41,6 +41,7 @@ type updateView struct {
 	SnapshotIDs   []int64        `json:"snapshot-ids"`
 	FormatVersion int            `json:"format-version"`
 	RefName       string         `json:"ref-name"`
+	Location      string         `json:"location"`
 	Snapshot      table.Snapshot `json:"snapshot"`
 	Statistics    struct {
 		SnapshotID int64  `json:"snapshot-id"`

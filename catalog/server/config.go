@@ -64,6 +64,8 @@ type Config struct {
 	// AuditTable keeps the audit trail as a table too.
 	AuditTable    []string       `yaml:"audit_table" jsonschema_description:"A table that keeps the audit trail, as a list of its parts: [firn, audit]. It is made when it is missing. Default: the log alone."`
 	AuditInterval units.Duration `yaml:"audit_interval" jsonschema_description:"How often entries are written to audit_table; default 1m. A thousand are written at once."`
+	// ManifestCheck looks into the manifests of commits.
+	ManifestCheck ManifestCheck `yaml:"manifest_check" jsonschema_description:"Whether the files that a commit's manifests name are held against the places where the table's files may lie."`
 	// Plan bounds the planning of scans for clients that do not read manifests.
 	Plan PlanConfig `yaml:"plan" jsonschema_description:"Bounds of planning scans for clients that do not read manifests themselves."`
 	// S3 is what clients are told about the storage.
@@ -170,6 +172,7 @@ func (c Config) WithDefaults() Config {
 	c.AsOf = c.AsOf.withDefaults()
 	c.Auth = c.Auth.WithDefaults()
 	c.Plan = c.Plan.WithDefaults()
+	c.ManifestCheck = c.ManifestCheck.WithDefaults()
 	return c
 }
 
@@ -189,6 +192,9 @@ func (c Config) Validate() error {
 	}
 	if err := errors.Join(c.AsOf.withDefaults().validate(), c.validateAuth()); err != nil {
 		return err
+	}
+	if err := c.ManifestCheck.WithDefaults().Validate(); err != nil {
+		return fmt.Errorf("manifest_check.%w", err)
 	}
 	if err := c.Plan.WithDefaults().Validate(); err != nil {
 		return fmt.Errorf("plan.%w", err)

@@ -22,6 +22,8 @@ type metrics struct {
 	lent             *prometheus.CounterVec
 	planManifests    *prometheus.CounterVec
 	planFiles        *prometheus.CounterVec
+	vetted           *prometheus.CounterVec
+	vetSeconds       prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
@@ -51,6 +53,10 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 	}
 	m.lent = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_storage_grants_total",
 		Help: "Access to a table's files: temporary keys (keys) and signed requests (signature), by outcome: given, refused, failed."}, []string{"kind", "outcome"})
+	m.vetted = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_manifest_checks_total",
+		Help: "Commits whose new manifests were looked into, by outcome: passed, refused, failed."}, []string{"outcome"})
+	m.vetSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "firn_catalog_manifest_check_seconds",
+		Help: "Time to look into the new manifests of a commit.", NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.0001, 2, 14)})
 	m.planManifests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_manifests_total",
 		Help: "Manifests that planning a scan came upon, by outcome: skipped by their summary, read, or cached."}, []string{"outcome"})
 	m.planFiles = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_files_total",
@@ -61,7 +67,7 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
 		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, db} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, db} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

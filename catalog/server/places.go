@@ -49,6 +49,11 @@ func (s *Service) checkPlaces(ctx context.Context, m table.Metadata, root string
 	if len(places) == 0 {
 		return nil
 	}
+	return s.checkPlacesIn(ctx, s.ownPlaces(m, root), tableID, places)
+}
+
+// ownPlaces are the directories of a table.
+func (s *Service) ownPlaces(m table.Metadata, root string) []string {
 	own := []string{root}
 	for _, key := range propertyPlaces { // they were checked when they were set
 		if v := m.Properties()[key]; v != "" {
@@ -57,6 +62,11 @@ func (s *Service) checkPlaces(ctx context.Context, m table.Metadata, root string
 			}
 		}
 	}
+	return own
+}
+
+// checkPlacesIn is checkPlaces for a table whose directories are known.
+func (s *Service) checkPlacesIn(ctx context.Context, own []string, tableID int64, places []place) error {
 	asked := map[string]bool{}
 	for _, p := range places {
 		clean, err := cleanLocation(s.wh.URI, p.location)

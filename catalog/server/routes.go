@@ -311,7 +311,11 @@ func (h *handler) commitTable(r *request) (reply, error) {
 			return reply{}, fmt.Errorf("commit table: %w", err)
 		}
 	}
-	after, err := h.s.commit(r.Context(), []catalog.TableCommit{{Identifier: r.id(), Requirements: body.Requirements, Updates: body.Updates}})
+	commits := []catalog.TableCommit{{Identifier: r.id(), Requirements: body.Requirements, Updates: body.Updates}}
+	if err := h.s.vet(r.Context(), commits); err != nil {
+		return reply{}, fmt.Errorf("commit table: %w", err)
+	}
+	after, err := h.s.commit(r.Context(), commits)
 	if err != nil {
 		return reply{}, fmt.Errorf("commit table: %w", err)
 	}
@@ -344,6 +348,9 @@ func (h *handler) commitTransaction(r *request) (reply, error) {
 			}
 		}
 		commits[i] = catalog.TableCommit{Identifier: c.Identifier.ID(), Requirements: c.Requirements, Updates: c.Updates}
+	}
+	if err := h.s.vet(r.Context(), commits); err != nil {
+		return reply{}, fmt.Errorf("commit transaction: %w", err)
 	}
 	return reply{http.StatusNoContent, nil}, h.s.CommitTransaction(r.Context(), commits)
 }

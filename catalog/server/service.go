@@ -48,6 +48,7 @@ type Service struct {
 	watches *hub
 	pasts   *pasts
 	planner *scan.Planner
+	vets    *vetter // nil: what is in manifests is not looked at
 
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -93,6 +94,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 			return nil, err
 		}
 	}
+	s.vets = newVetter(cfg.ManifestCheck, s.who != nil)
 	var sink AuditSink
 	if len(cfg.AuditTable) > 0 {
 		sink = &trailTable{s, cfg.AuditTable, memory.DefaultAllocator, trailPause}

@@ -177,3 +177,26 @@ func (r *Reader) split(ctx context.Context, manifests []iceberg.ManifestFile, ke
 func Files(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot, keep func(iceberg.DataFile) bool) ([]File, error) {
 	return NewReader(wh, 0).Files(ctx, snap, keep)
 }
+
+// Paths returns the location of every file that a manifest names, also of those that it says are deleted: what expires
+// snapshots removes those. A manifest that has another length than its list says is ErrCorrupt, as one of more than limit
+// bytes is.
+func Paths(ctx context.Context, wh *objstore.Warehouse, m iceberg.ManifestFile, limit int64) (out []string, err error) {
+	data, err := fetch(ctx, wh, m.FilePath(), min(limit, maxManifestBytes))
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if int64(len(data)) != m.Length() {
+		return nil, fmt.Errorf("%s: %w: it has %d bytes, its list says %d", m.FilePath(), ErrCorrupt, len(data), m.Length())
+	}
+	defer func() { err = damaged(m.FilePath(), recover(), err) }()
+	entries, err := iceberg.ReadManifest(m, bytes.NewReader(data), false)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", m.FilePath(), ErrCorrupt, err)
+	}
+	out = make([]string, len(entries))
+	for i, e := range entries {
+		out[i] = e.DataFile().FilePath()
+	}
+	return out, nil
+}
