@@ -156,9 +156,14 @@ func (p *postgres) write(ctx context.Context, what string, fn func(*tx) error) e
 	if err := ctx.Err(); err != nil {
 		return classifyPostgres(what, err)
 	}
+	c, err := p.db.Conn(ctx) // the wait for a free one is the caller's time, not that of the transaction
+	if err != nil {
+		return classifyPostgres(what, err)
+	}
+	defer func() { _ = c.Close() }() // it goes back to the pool
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	t, err := p.db.BeginTx(wctx, nil)
+	t, err := c.BeginTx(wctx, nil)
 	if err != nil {
 		return classifyPostgres(what, err)
 	}
