@@ -21,6 +21,7 @@ type options struct {
 	reference int
 
 	day     int
+	rows    []int
 	tables  []int
 	seconds int
 	store   string
@@ -40,6 +41,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	fs.StringVar(&o.store, "store", "", "database of the catalog of -tables, as in postgres://firn@127.0.0.1:5432/firn, with PGPASSWORD set; default SQLite")
 	fs.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the catalog of -tables")
 	fs.IntVar(&o.day, "day", 0, "instead: commits of one table, one for each second of a time of its own, with the compactor beside it; 86400 for a day")
+	rows := fs.String("rows", "", "instead: commits of history in the database, of which the metadata holds the window, as in 100,10000,86400,604800")
 	warehouse := fs.String("serve", "", "be that catalog, over a warehouse in this directory, until the input ends")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -53,6 +55,11 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	var err error
 	if o.history, err = numbers("history", *history, 0); err != nil {
 		return err
+	}
+	if *rows != "" {
+		if o.rows, err = numbers("rows", *rows, 1); err != nil {
+			return err
+		}
 	}
 	if *tables != "" {
 		if o.tables, err = numbers("tables", *tables, 1); err != nil {
@@ -83,6 +90,15 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 		return rep.Close()
 	}
 	rep.Set("commits", o.commits)
+	if len(o.rows) > 0 {
+		first := 0.0
+		for _, n := range o.rows {
+			if first, err = measureRows(ctx, rep, n, first, o); err != nil {
+				return fmt.Errorf("history of %d: %w", n, err)
+			}
+		}
+		return rep.Close()
+	}
 	for _, n := range o.history {
 		if err := measure(ctx, rep, n, o); err != nil {
 			return fmt.Errorf("history of %d: %w", n, err)

@@ -66,6 +66,19 @@ func TestMainRefusesNonsense(t *testing.T) {
 	}
 }
 
+// A long history in the database, a short one in the metadata.
+func TestRowsPrintEachHistory(t *testing.T) {
+	var out bytes.Buffer
+	if err := Main(context.Background(), []string{"-json", "-rows", "10,1200", "-commits", "2"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"history":10,`, `"filled":144,"history":1200,`, `"name":"shortest history"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in %s", want, out.String())
+		}
+	}
+}
+
 // A short day: what must stay bounded is printed, and the table comes out right beside the compactor.
 func TestDayPrintsWhatStaysBounded(t *testing.T) {
 	t.Setenv("FIRN_TOOLS", "")

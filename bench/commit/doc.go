@@ -12,6 +12,9 @@
 // HTTP, without its files; it is timed from when it was due, so that a catalog that falls behind shows. Every table has to
 // stand at its last commit in the end.
 //
+// With -rows the history is in the database and the metadata holds the window of it, as in a table that compaction looks
+// after: what a commit costs after a week. The earlier rows are filled in, not committed; the commits that are timed are real.
+//
 // With -day it drives one table for so many seconds of a time of its own, a commit for each, as fast as they go, with the
 // compactor's rounds, merges, expiry and sweeps where they would fall by the defaults, and reports what must stay bounded:
 // metadata.json, manifests, the database, memory (of all parts in the one process), and how long others take to load the
