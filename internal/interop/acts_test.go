@@ -92,10 +92,15 @@ func (l *lake) patiently(a act, got *answer) error {
 	return l.engine.ask(a.verb, a.args, got)
 }
 
-// started is a lake with the engine at it, Firn committing and events coming.
+// started is a lake on local disk with the engine at it, Firn committing and events coming.
 func started(t *testing.T, interval time.Duration, engine func(t *testing.T, uri string) *driver) *lake {
 	t.Helper()
-	l := newLake(t, interval)
+	return startedOn(newLake(t, interval), engine)
+}
+
+func startedOn(l *lake, engine func(t *testing.T, uri string) *driver) *lake {
+	t := l.t
+	t.Helper()
 	l.ingest()
 	l.engine = engine(t, l.uri)
 	l.prod.run(eventsPerTick, tick)

@@ -2,8 +2,11 @@
 // delete, compact, expire, roll back, cherry-pick and replace, while Firn commits and while it is down. They are the proof of
 // "Other people's acts" in docs/exactly-once.md.
 //
-//	go test -tags=integration ./internal/interop    PyIceberg
-//	make interop                                    PyIceberg and Spark, longer; fetches Spark (370 MB) the first time
+//	go test -tags=integration ./internal/interop    PyIceberg and DuckDB
+//	make interop                                    Spark and Trino too, longer; fetches them (370 and 820 MB) the first time
+//
+// Beside that each engine does a list of acts on a table of its own (testdata/listed.py), which the table of docs/catalog.md is
+// held against, and reads Firn's table as of past times.
 //
 // Every test has a table, a catalog and an ingest process of its own, on local disk, and produces into a broker inside the
 // test process. The other engine is one Python process (testdata), told what to do line by line.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,18 +42,57 @@ type lake struct {
 	cat              *client.Client
 	prod             *producer
 	engine           *driver
+	warehouse        string // its URI
+	s3               *bucket
 	// rowDeletes: the other engine has left delete files beside the rows. The audit of Firn does not read such a table, and says so.
 	rowDeletes bool
 }
 
-// newLake starts the broker and the catalog, and writes a first stretch of events; no ingest runs yet.
-func newLake(t *testing.T, interval time.Duration) *lake {
+// bucket is a warehouse on S3.
+type bucket struct{ endpoint, name, key, secret string }
+
+// minio starts a server with a bucket.
+func minio(t *testing.T) *bucket {
+	t.Helper()
+	b := &bucket{name: "lake"}
+	port := nettest.FreePorts(t, 1)
+	b.endpoint = "http://" + loopback(port)
+	t.Setenv("FIRN_OWNER", strconv.Itoa(os.Getpid()))
+	dir := filepath.Join(t.TempDir(), "minio")
+	if _, err := script("minio.sh", "start", dir, strconv.Itoa(port), b.name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := script("minio.sh", "stop", dir); err != nil {
+			t.Error(err)
+		}
+	})
+	text, err := os.ReadFile(filepath.Join(dir, "credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		switch k, v, _ := strings.Cut(strings.TrimSpace(line), "="); k {
+		case "MINIO_ROOT_USER":
+			b.key = v
+		case "MINIO_ROOT_PASSWORD":
+			b.secret = v
+		}
+	}
+	return b
+}
+
+// newLake is newLakeOn local disk.
+func newLake(t *testing.T, interval time.Duration) *lake { return newLakeOn(t, interval, nil) }
+
+// newLakeOn starts the broker and the catalog, and writes a first stretch of events; no ingest runs yet.
+func newLakeOn(t *testing.T, interval time.Duration, s3 *bucket) *lake {
 	t.Helper()
 	bin, err := firnBin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lake{t: t, bin: bin, dir: t.TempDir()}
+	l := &lake{t: t, bin: bin, dir: t.TempDir(), s3: s3}
 	port := nettest.FreePorts(t, 5)
 	b, err := broker.Start(t.Context(), broker.Config{Listen: loopback(port), Dir: filepath.Join(l.dir, "broker")}, nil)
 	if err != nil {
@@ -68,15 +108,22 @@ func newLake(t *testing.T, interval time.Duration) *lake {
 	}
 	l.prod = newProducer(t, b.Addr())
 	l.config, l.uri, l.http = filepath.Join(l.dir, "firn.yaml"), "http://"+loopback(port+1), loopback(port+2)
-	text := fmt.Sprintf(`warehouse: file://%[1]s/warehouse
-kafka: {brokers: [%[2]q]}
-catalog: {listen: %[3]q, store: "sqlite://%[1]s/catalog.db"}
+	l.warehouse = "file://" + l.dir + "/warehouse"
+	var storage, clients string
+	if s3 != nil {
+		l.warehouse = "s3://" + s3.name + "/warehouse"
+		storage = fmt.Sprintf("storage: {endpoint: %q, region: us-east-1, access_key: %q, secret_key: %q}\n", s3.endpoint, s3.key, s3.secret)
+		clients = fmt.Sprintf(", s3: {endpoint: %q, region: us-east-1, path_style: true, vend_static_credentials: true, access_key: %q, secret_key: %q}", s3.endpoint, s3.key, s3.secret)
+	}
+	text := fmt.Sprintf(`warehouse: %[10]s
+%[11]skafka: {brokers: [%[2]q]}
+catalog: {listen: %[3]q, store: "sqlite://%[1]s/catalog.db"%[12]s}
 ingest: {listen: %[4]q}
 http: {listen: %[5]q}
 compaction: {interval: 1s, min_input_files: 8}
 pipelines:
   - {name: %[6]s, topic: %[7]s, format: json, schema: user_event.json, table: %[8]s, commit_interval: %[9]s, standby: 2s, partition_by: ["day(metadata.event_timestamp)"]}
-`, l.dir, b.Addr(), loopback(port+1), loopback(port+3), l.http, pipeline, topic, table, interval)
+`, l.dir, b.Addr(), loopback(port+1), loopback(port+3), l.http, pipeline, topic, table, interval, l.warehouse, storage, clients)
 	if err := os.WriteFile(l.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -156,10 +156,15 @@ type runs struct {
 
 // expected is what the table is to hold, with the producer paused.
 func (p *producer) expected() runs {
-	want := runs{Own: p.own, Rows: p.own, Parts: map[int32][][2]int64{}}
+	return p.expectedBelow(p.ends(), p.own)
+}
+
+// expectedBelow is what the table held when offsets were committed, and own rows of the other engine.
+func (p *producer) expectedBelow(offsets offset.Vector, own int64) runs {
+	want := runs{Own: own, Rows: own, Parts: map[int32][][2]int64{}}
 	for part, of := range p.fates {
 		var out [][2]int64
-		for o, f := range of {
+		for o, f := range of[:offsets[int32(part)]] {
 			if f != isRow {
 				continue
 			}

@@ -27,6 +27,11 @@ func TestSpark(t *testing.T) {
 		return &at
 	}
 
+	t.Run("its own acts, and past times", func(t *testing.T) {
+		l := started(t, time.Second, spark)
+		l.holdActs("Spark", nil)
+		l.holdPast(l.engine)
+	})
 	t.Run("while firn writes", func(t *testing.T) {
 		l := started(t, time.Second, spark)
 		l.role("compact", "--http", loopback(nettest.FreePorts(t, 1)))

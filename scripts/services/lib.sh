@@ -46,16 +46,19 @@ listening() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 # ours PID DIR: is it still the server of that directory, and not a later process with the same id?
 ours() { kill -0 "$1" 2> /dev/null && tr '\0' ' ' < "/proc/$1/cmdline" 2> /dev/null | grep -qF -- "$2"; }
 
-# await PID PORT LOG: until something listens, or the process is gone, or 60 s have passed.
+# patience is how many seconds a server may take until it listens.
+patience=60
+
+# await PID PORT LOG: until something listens, or the process is gone, or patience has ended.
 await() {
   local i
-  for ((i = 0; i < 300; i++)); do
+  for ((i = 0; i < patience * 5; i++)); do
     listening "$2" && return 0
     kill -0 "$1" 2> /dev/null || { tail -n 20 "$3" >&2; die "the server ended at once; its log is $3"; }
     sleep 0.2
   done
   kill "$1" 2> /dev/null || true
-  die "nothing listens on 127.0.0.1:$2 after 60 s; the log is $3"
+  die "nothing listens on 127.0.0.1:$2 after $patience s; the log is $3"
 }
 
 # spawn DIR PORT COMMAND...: start a server in a session of its own, note its id in DIR/pid, wait until it listens.

@@ -2,6 +2,7 @@
 import datetime as dt
 import sys
 import time
+import traceback
 import uuid
 
 import pyarrow as pa
@@ -10,7 +11,11 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import _dataframe_to_data_files
-from pyiceberg.types import StringType
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import DayTransform
+from pyiceberg.types import LongType, NestedField, StringType
+from pyiceberg.view.metadata import SQLViewRepresentation, ViewVersion
 
 from lines import LEDGER, OFFSET, PARTITION, Lost, runs, serve
 
@@ -166,9 +171,216 @@ def create_again():
 
 
 def ledger():
-    t = catalog.load_table(name).scan(selected_fields=(PARTITION, OFFSET)).to_arrow()
+    return rows_of(catalog.load_table(name))
+
+
+def rows_of(table):
+    t = table.scan(selected_fields=(PARTITION, OFFSET)).to_arrow()
     return runs(list(zip(t.column(PARTITION).to_pylist(), t.column(OFFSET).to_pylist())))
 
 
+OWN = "py.acts"
+
+
+def own_table():
+    return catalog.load_table(OWN)
+
+
+def ids(**scan):
+    return sorted(own_table().scan(selected_fields=("id",), **scan).to_arrow()["id"].to_pylist())
+
+
+def sees(got, want):
+    assert got == want, f"{got}, want {want}"
+
+
+def own_rows(*values):
+    """(id, name, ts) in the table's columns as they are."""
+    names = [f.name for f in own_table().schema().fields]
+    kinds = {f.name: f.type for f in own_table().schema().as_arrow()}
+    return pa.table({n: pa.array([v.get(n) for v in values], kinds[n]) for n in names})
+
+
+def act_create():
+    catalog.create_namespace("py")
+    catalog.create_table(OWN, pa.schema([pa.field("id", pa.int32()), pa.field("name", pa.string()), pa.field("ts", pa.timestamp("us", tz="UTC"))]))
+
+
+seen = {}
+NOON = dt.datetime(2026, 11, 24, 12, 0, 7, tzinfo=dt.timezone.utc)
+
+
+def act_append():
+    own_table().append(own_rows({"id": 1, "name": "a", "ts": NOON}, {"id": 2, "name": "b", "ts": NOON + dt.timedelta(days=1)}))
+    sees(ids(), [1, 2])
+    s = own_table().current_snapshot()
+    seen.update(first=s.snapshot_id, then=s.timestamp_ms)
+
+
+def evolve(change):
+    with own_table().update_schema() as u:
+        change(u)
+
+
+def act_add():
+    evolve(lambda u: u.add_column("more", StringType()))
+    sees(own_table().scan().to_arrow()["more"].to_pylist(), [None, None])
+
+
+def act_rename_column():
+    evolve(lambda u: u.rename_column("more", "extra"))
+    sees(own_table().scan().to_arrow()["extra"].to_pylist(), [None, None])
+
+
+def act_widen():
+    evolve(lambda u: u.update_column("id", LongType()))
+    own_table().append(own_rows({"id": 3000000000, "name": "c", "extra": "x"}))
+    sees(ids(), [1, 2, 3000000000])
+
+
+def act_reorder():
+    evolve(lambda u: u.move_first("extra"))
+    sees(own_table().scan().to_arrow().column_names, ["extra", "id", "name", "ts"])
+
+
+def act_drop_column():
+    evolve(lambda u: u.delete_column("extra"))
+    sees(own_table().scan().to_arrow().column_names, ["id", "name", "ts"])
+
+
+def act_partition():
+    with own_table().update_spec() as u:
+        u.add_field("ts", DayTransform(), "day")
+    own_table().append(own_rows({"id": 4, "name": "d", "ts": NOON}))
+    sees(ids(row_filter="ts >= '2026-11-24T00:00:00+00:00' and ts < '2026-11-25T00:00:00+00:00'"), [1, 4])
+
+
+def act_delete():
+    own_table().delete("id == 2")
+    sees(ids(), [1, 4, 3000000000])
+
+
+def act_merge():
+    done = own_table().upsert(own_rows({"id": 1, "name": "one"}, {"id": 5, "name": "five"}), join_cols=["id"])
+    sees((done.rows_updated, done.rows_inserted), (1, 1))
+
+
+def act_overwrite():
+    own_table().overwrite(own_rows({"id": 5, "name": "FIVE"}), overwrite_filter="id == 5")
+    sees(own_table().scan(row_filter="id == 5").to_arrow()["name"].to_pylist(), ["FIVE"])
+
+
+def act_branch():
+    own_table().manage_snapshots().create_branch(seen["first"], "b1").commit()
+    own_table().append(own_rows({"id": 9, "name": "i"}), branch="b1")
+    sees(sorted(own_table().scan().use_ref("b1").to_arrow()["id"].to_pylist()), [1, 2, 9])
+    sees(ids(), [1, 4, 5, 3000000000])
+
+
+def act_tag():
+    own_table().manage_snapshots().create_tag(seen["first"], "t1").commit()
+
+
+def act_as_of_time():
+    sees(own_table().snapshot_as_of_timestamp(seen["then"]).snapshot_id, seen["first"])
+
+
+def act_as_of_tag():
+    sees(sorted(own_table().scan().use_ref("t1").to_arrow()["id"].to_pylist()), [1, 2])
+
+
+def act_metadata():
+    t = own_table().inspect
+    for rows in (t.snapshots(), t.history(), t.refs(), t.files(), t.manifests(), t.partitions()):
+        assert rows.num_rows
+
+
+def act_views():
+    """It makes, lists and drops them, and runs none: it has no SQL."""
+    made = ViewVersion(version_id=1, schema_id=0, timestamp_ms=seen["then"], summary={}, default_namespace=["py"],
+                       representations=[SQLViewRepresentation(type="sql", sql="SELECT id FROM py.acts", dialect="spark")])
+    catalog.create_view("py.v", Schema(NestedField(1, "id", LongType(), required=False), schema_id=0), made)
+    assert catalog.view_exists("py.v") and ("py", "v") in catalog.list_views("py")
+    catalog.drop_view("py.v")
+    assert not catalog.view_exists("py.v")
+
+
+def act_rename():
+    catalog.rename_table(OWN, "py.other")
+    assert catalog.table_exists("py.other") and not catalog.table_exists(OWN)
+
+
+def act_drop():
+    catalog.purge_table("py.other")
+    assert not catalog.list_tables("py")
+    catalog.drop_namespace("py")
+
+
+def absent(thing, *names):
+    """Not offered as long as the library has none of these verbs."""
+    assert not any(hasattr(thing, n) for n in names), f"it has {names} by now"
+    return "not offered"
+
+
+ACTS = {
+    "create": act_create, "append": act_append, "add a column": act_add, "rename a column": act_rename_column, "widen a column": act_widen,
+    "reorder columns": act_reorder, "drop a column": act_drop_column, "partition evolution": act_partition, "delete": act_delete,
+    "update": lambda: absent(Table, "update", "update_rows"), "merge": act_merge, "overwrite": act_overwrite, "branch": act_branch, "tag": act_tag,
+    "as of a snapshot": lambda: sees(ids(snapshot_id=seen["first"]), [1, 2]), "as of a time": act_as_of_time, "as of a tag": act_as_of_tag,
+    "metadata tables": act_metadata, "views": act_views, "compact": lambda: absent(own_table().maintenance, "compact", "rewrite_data_files"),
+    "rename": act_rename, "drop": act_drop,
+}
+
+
+def acts(where, tagged):
+    out = {}
+    for act, call in ACTS.items():
+        try:
+            out[act] = call() or "ok"
+        except Exception:
+            out[act] = traceback.format_exc()[-1500:]
+    return out
+
+
+def past(tables):
+    out = {}
+    for t in tables:
+        table = catalog.load_table(t)
+        out[t] = {"kind": table.properties["firn.as-of.kind"], "rows": rows_of(table)}
+    return out
+
+
+BOTH_TRIES = 50  # against another engine and Firn; each of them is several of PyIceberg's own
+
+
+def make(table):
+    """A table of two columns for several engines."""
+    catalog.create_namespace_if_not_exists(table.split(".")[0])
+    catalog.create_table(table, pa.schema([pa.field("id", pa.int64()), pa.field("name", pa.string())]))
+
+
+def simple(table, n):
+    """n commits of a row each to such a table."""
+    lost = 0
+    for i in range(n):
+        for _ in range(BOTH_TRIES):
+            try:
+                catalog.load_table(table).append(pa.table({"id": [i], "name": ["pyiceberg"]}))
+                break
+            except (CommitFailedException, ValidationException):
+                lost += 1
+        else:
+            raise Lost(f"{BOTH_TRIES} tries")
+    return lost
+
+
+def by_name(table):
+    """How many rows each engine has in such a table, and how many different ones."""
+    out = {}
+    for r in catalog.load_table(table).scan().to_arrow().to_pylist():
+        out.setdefault(r["name"], []).append(r["id"])
+    return {k: [len(v), len(set(v))] for k, v in out.items()}
+
+
 serve({f.__name__: f for f in (append, add_file, delete, overwrite, delete_all, compact, expire, far, set_property, add_column,
-                               remove_ref, rollback, set_current, drop, register, create_again, ledger)})
+                               remove_ref, rollback, set_current, drop, register, create_again, ledger, acts, past, make, simple, by_name)})

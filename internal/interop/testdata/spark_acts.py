@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
 from lines import LEDGER, OFFSET, PARTITION, Lost, runs, serve
+from listed import Engine, listed, remember, some
 
 jar, work = sys.argv[1:]
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -49,7 +50,7 @@ class Table:
     """A table of a lake, and what is done to it."""
 
     def __init__(self, uri, table):
-        self.lake, self.short = lake(uri), table
+        self.uri, self.lake, self.short = uri, lake(uri), table
         self.name = f"{self.lake}.{table}"
 
     def sql(self, text):
@@ -211,6 +212,56 @@ def ledger(t):
     return runs([tuple(r) for r in spark.table(t.name).select(PARTITION, OFFSET).collect()])
 
 
-acts = (append, append_absent, delete, update, merge, overwrite_all, rewrite_data_files, rewrite_manifests, expire, expire_by_name, far,
+def past(t, tables):
+    """What kind of table of a past time each is, and its rows."""
+    out = {}
+    for name in tables:
+        kind = spark.sql(f"SHOW TBLPROPERTIES {t.lake}.{name} ('firn.as-of.kind')").collect()[0][1]
+        out[name] = {"kind": kind, "rows": ledger(Table(t.uri, name))}
+    return out
+
+
+M = ("snapshots", "history", "refs", "files", "manifests", "partitions")
+ACTS = {
+    "create": ["CREATE NAMESPACE {lake}.{ns}", "CREATE TABLE {t} (id int, name string, ts timestamp) USING iceberg PARTITIONED BY (name)"],
+    "append": ["INSERT INTO {t} VALUES (1, 'a', TIMESTAMP '2026-11-24 12:00:07'), (2, 'b', TIMESTAMP '2026-11-25 12:00:07')",
+               ("SELECT id, name FROM {t} ORDER BY 1", [[1, "a"], [2, "b"]]),
+               remember(first="SELECT snapshot_id FROM {t}.snapshots ORDER BY committed_at DESC LIMIT 1", then="SELECT string(max(committed_at)) FROM {t}.snapshots")],
+    "add a column": ["ALTER TABLE {t} ADD COLUMN more string", ("SELECT more FROM {t} WHERE id = 1", [[None]])],
+    "rename a column": ["ALTER TABLE {t} RENAME COLUMN more TO extra", ("SELECT extra FROM {t} WHERE id = 1", [[None]])],
+    "widen a column": ["ALTER TABLE {t} ALTER COLUMN id TYPE bigint", "INSERT INTO {t} VALUES (3000000000, 'c', NULL, 'x')",
+                       ("SELECT id FROM {t} WHERE name IN ('a', 'c') ORDER BY 1", [[1], [3000000000]])],
+    "reorder columns": ["ALTER TABLE {t} ALTER COLUMN extra FIRST", ("SELECT * FROM {t} WHERE id = 3000000000", [["x", 3000000000, "c", None]])],
+    "drop a column": ["ALTER TABLE {t} DROP COLUMN extra", ("SELECT count(*) FROM {t}", [[3]])],
+    "partition evolution": ["ALTER TABLE {t} ADD PARTITION FIELD days(ts)", "ALTER TABLE {t} DROP PARTITION FIELD name",
+                            "INSERT INTO {t} VALUES (4, 'd', TIMESTAMP '2026-11-24 13:00:07')",
+                            ("SELECT id FROM {t} WHERE ts >= TIMESTAMP '2026-11-24' AND ts < TIMESTAMP '2026-11-25' ORDER BY 1", [[1], [4]])],
+    "delete": ["DELETE FROM {t} WHERE id = 2", ("SELECT id FROM {t} ORDER BY 1", [[1], [4], [3000000000]])],
+    "update": ["UPDATE {t} SET name = 'A' WHERE id = 1", ("SELECT name FROM {t} WHERE id = 1", [["A"]])],
+    "merge": ["MERGE INTO {t} AS t USING (SELECT * FROM VALUES (1, 'one'), (5, 'five') AS v(id, name)) AS c ON t.id = c.id "
+              "WHEN MATCHED THEN UPDATE SET name = c.name WHEN NOT MATCHED THEN INSERT (id, name, ts) VALUES (c.id, c.name, NULL)",
+              ("SELECT id, name FROM {t} WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]])],
+    "overwrite": ["INSERT OVERWRITE {t} SELECT * FROM {t} WHERE id <> 4", ("SELECT id FROM {t} ORDER BY 1", [[1], [5], [3000000000]])],
+    "branch": ["ALTER TABLE {t} CREATE BRANCH b1 AS OF VERSION {first}", "INSERT INTO {t}.branch_b1 VALUES (9, 'i', NULL)",
+               ("SELECT id FROM {t} VERSION AS OF 'b1' ORDER BY 1", [[1], [2], [9]]), ("SELECT count(*) FROM {t}", [[3]]), "ALTER TABLE {t} DROP BRANCH b1"],
+    "tag": ["ALTER TABLE {t} CREATE TAG t1 AS OF VERSION {first}"],
+    "as of a snapshot": [("SELECT id FROM {t} VERSION AS OF {first} ORDER BY 1", [[1], [2]])],
+    "as of a time": [("SELECT id FROM {t} TIMESTAMP AS OF '{then}' ORDER BY 1", [[1], [2]])],
+    "as of a tag": [("SELECT id FROM {t} VERSION AS OF 't1' ORDER BY 1", [[1], [2]])],
+    "metadata tables": some(*(f"SELECT * FROM {{t}}.{m}" for m in M)),
+    "views": ["CREATE VIEW {lake}.{ns}.v AS SELECT id FROM {t} WHERE id = 1", ("SELECT * FROM {lake}.{ns}.v", [[1]]),
+              "ALTER VIEW {lake}.{ns}.v RENAME TO {lake}.{ns}.w", ("SELECT * FROM {lake}.{ns}.w", [[1]]), "DROP VIEW {lake}.{ns}.w"],
+    "compact": ["CALL {lake}.system.rewrite_data_files(table => '{ns}.acts', options => map('rewrite-all', 'true'))", ("SELECT count(*) FROM {t}", [[3]])],
+    "rename": ["ALTER TABLE {t} RENAME TO {ns}.other", ("SELECT count(*) FROM {lake}.{ns}.other", [[3]])],
+    "drop": ["DROP TABLE {lake}.{ns}.other PURGE", ("SHOW TABLES IN {lake}.{ns}", []), "DROP NAMESPACE {lake}.{ns}"],
+}
+
+
+def listed_acts(t, where, tagged):
+    return listed(Engine(lambda text: [list(r) for r in spark.sql(text).collect()], lake=t.lake, ns="spark", t=f"{t.lake}.spark.acts"), ACTS)
+
+
+listed_acts.__name__ = "acts"
+acts = (listed_acts, past, append, append_absent, delete, update, merge, overwrite_all, rewrite_data_files, rewrite_manifests, expire, expire_by_name, far,
         set_property, add_column, remove_ref, rollback, set_current, cherrypick, pick_next, replace, ledger)
 serve({a.__name__: (lambda uri, table, a=a, **args: a(Table(uri, table), **args)) for a in acts})
