@@ -252,7 +252,7 @@ func TestPostgresLocked(t *testing.T) {
 			free = f.append(t, free, 1)
 		}
 		do(t, other, "ROLLBACK")
-		tab = f.append(t, f.full(t, tab), int64(10*tab.Version))
+		tab = f.append(t, f.full(t, tab), 10*tab.Version)
 		given.saw(t, f.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""))
 	}
 	if m := f.full(t, tab).Metadata; m.SnapshotByID(99) != nil || len(m.Snapshots()) != 3 {
