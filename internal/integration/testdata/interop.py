@@ -58,6 +58,17 @@ first = table.current_snapshot().snapshot_id
 table.append(rows(3000, 3000))
 table = catalog.load_table("py.events")
 assert table.scan().to_arrow().num_rows == 6000
+
+# Scans that the catalog plans have the files and the rows of those that PyIceberg plans for itself.
+planned = load_catalog("planned", type="rest", uri=uri, **{"scan-planning-mode": "server"})
+assert planned.supports_server_side_planning() and not catalog.supports_server_side_planning()
+for query in [{}, {"row_filter": "id >= 4000"}, {"row_filter": "id in (5, 4999) or key.user_id = 'u3'"}, {"row_filter": "not (key.user_id like 'u%')"},
+              {"row_filter": "at < '2026-06-05T00:00:00+00:00' and id is not null"}, {"row_filter": "id < 0"}, {"row_filter": "ID = 7", "case_sensitive": False},
+              {"snapshot_id": first, "selected_fields": ("id",)}]:
+    here, there = table.scan(**query), planned.load_table("py.events").scan(**query)
+    assert sorted(t.file.file_path for t in here.plan_files()) == sorted(t.file.file_path for t in there.plan_files()), query
+    assert here.to_arrow().sort_by("id").equals(there.to_arrow().sort_by("id")), query
+    assert here.count() == there.count(), query
 assert table.scan(snapshot_id=first).to_arrow().num_rows == 3000
 assert table.scan(row_filter="id >= 5990").to_arrow().num_rows == 10
 assert len(list(table.scan(row_filter=f"at < '{(start + dt.timedelta(minutes=10)).isoformat()}'").plan_files())) == 1
