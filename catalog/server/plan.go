@@ -110,7 +110,7 @@ func (h *handler) plan(r *request) (reply, error) {
 	if err := h.decode(r, &body); err != nil {
 		return reply{}, err
 	}
-	l, err := h.s.current(r.Context(), r.id())
+	l, err := h.planTable(r)
 	if err != nil {
 		return reply{}, fmt.Errorf("plan scan: %w", err)
 	}
@@ -126,6 +126,22 @@ func (h *handler) plan(r *request) (reply, error) {
 		return reply{}, err
 	}
 	return ok(out), nil
+}
+
+// planTable is the newest state of the table in the path, or the table of a past time.
+func (h *handler) planTable(r *request) (*lean, error) {
+	if r.past == nil {
+		return h.s.current(r.Context(), r.id())
+	}
+	d, err := h.s.loadPast(r.Context(), r.past)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parse(d.full)
+	if err != nil {
+		return nil, err
+	}
+	return &lean{head: sqlstore.Head{ID: d.tableID, UUID: m.TableUUID().String(), Location: d.root}, meta: m}, nil
 }
 
 // planID names a plan so that it can be made again of its name.
@@ -155,7 +171,11 @@ func (h *handler) planned(r *request, l *lean, task scan.Task, sc scan.Scan) (*w
 		out.Tasks = append(out.Tasks, sealed)
 	}
 	lent := wire.LoadTable{Config: map[string]string{}}
-	if _, err := h.lend(r, l.head.ID, l.meta.Location(), &lent); err != nil {
+	place := l.meta.Location()
+	if r.past != nil { // whose files are in the place of the table itself
+		place = l.head.Location
+	}
+	if _, err := h.lend(r, l.head.ID, place, &lent); err != nil {
 		return nil, err
 	}
 	out.Credentials = lent.Credentials
@@ -352,7 +372,7 @@ func (h *handler) planTasks(r *request) (reply, error) {
 }
 
 func (h *handler) openTask(r *request, sealed string) (*lean, scan.Task, error) {
-	l, err := h.s.current(r.Context(), r.id())
+	l, err := h.planTable(r)
 	if err != nil {
 		return nil, scan.Task{}, err
 	}

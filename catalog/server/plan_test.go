@@ -292,3 +292,25 @@ func TestPlanRights(t *testing.T) {
 		want[failure](t, f.as(t, who, "DELETE", "/v1/namespaces/ns/tables/t/plan/"+p.ID, ""), code)
 	}
 }
+
+// TestPlanOfThePast: a table of a past time is planned like any other.
+func TestPlanOfThePast(t *testing.T) {
+	f := memory(t)
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a"))
+	l.add(0, 3, "a")
+	now := "/v1/namespaces/ns/tables/" + l.id.Name()
+	then := want[wire.Plan](t, f.ask(t, "POST", l.path(at)+"/plan", `{}`), 200)
+	again := want[wire.Plan](t, f.ask(t, "GET", l.path(at)+"/plan/"+then.ID, ""), 200)
+	all := want[wire.Plan](t, f.ask(t, "POST", now+"/plan", `{}`), 200)
+	rows := func(p wire.Plan) (n int64) {
+		for _, task := range p.Files {
+			n += task.File.Rows
+		}
+		return n
+	}
+	if rows(then) != 2 || rows(again) != 2 || rows(all) != 5 {
+		t.Errorf("%d and %d rows then, %d now", rows(then), rows(again), rows(all))
+	}
+	want[failure](t, f.ask(t, "GET", now+"/plan/"+then.ID, ""), 404)
+}
