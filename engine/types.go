@@ -164,12 +164,19 @@ type Batch struct {
 	Rows     []arrow.RecordBatch
 	Dead     []Dead
 	LastRow  offset.Vector // partitions that gave a row in this batch
+	Filtered []Filtered    // records that a filter kept out
 	Bytes    int64
 	RowCount int64
 	MaxEvent time.Time
 	MinKafka time.Time
 	Opened   time.Time // when its first stretch arrived
 	TraceIDs [][16]byte
+}
+
+// Filtered are offsets of a partition that a filter kept out, ascending.
+type Filtered struct {
+	Partition int32
+	Offsets   []int64
 }
 
 // Dead is a dead letter with its partition.

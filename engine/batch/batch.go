@@ -68,6 +68,10 @@ func (b *Builder) Add(partition int32, d engine.Decoded) error {
 		b.batch.Dead = append(b.batch.Dead, engine.Dead{Partition: partition, DeadLetter: dl})
 		b.bytes += int64(len(dl.Key) + len(dl.Value))
 	}
+	if len(d.Filtered) > 0 {
+		b.batch.Filtered = append(b.batch.Filtered, engine.Filtered{Partition: partition, Offsets: d.Filtered})
+		b.bytes += int64(8 * len(d.Filtered))
+	}
 	b.batch.Bytes += d.Bytes
 	if d.MaxEvent.After(b.batch.MaxEvent) {
 		b.batch.MaxEvent = d.MaxEvent

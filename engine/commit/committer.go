@@ -54,9 +54,10 @@ type Committer struct {
 	deadAt  int64
 	noTx    bool // the catalog cannot commit two tables at once
 
-	carried []offset.Range // offsets without a record, dealt with since the last snapshot
-	since   time.Time      // of the last snapshot
-	try     *try           // the batch that is being committed
+	carried    []offset.Range // offsets that gave neither row nor dead letter, dealt with since the last snapshot
+	carriedOut filtered       // those of them that a filter kept out
+	since      time.Time      // of the last snapshot
+	try        *try           // the batch that is being committed
 }
 
 // pinned is the state of a table that the next snapshot is built on.
@@ -93,7 +94,7 @@ var _ engine.Committer = (*Committer)(nil)
 // Recover implements engine.Committer: it reads V from the table by the steps of docs/exactly-once.md. It changes
 // nothing in the table.
 func (c *Committer) Recover(ctx context.Context) (engine.State, error) {
-	c.ready, c.try, c.carried = false, nil, nil
+	c.ready, c.try, c.carried, c.carriedOut = false, nil, nil, nil
 	st, err := c.recover(ctx)
 	if err != nil {
 		if errors.Is(err, engine.ErrNeedsDecision) {

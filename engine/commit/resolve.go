@@ -118,5 +118,5 @@ func (f *finder) decide(ctx context.Context, pos position, r Resolution, out *Re
 	out.Offsets, out.LastRow, out.Epoch = to, rows, max(base.Epoch, pos.epoch)+1
 	return ledger.Record{Kind: ledger.KindRewind, Pipeline: f.pipeline, BatchID: id.String(), Epoch: out.Epoch,
 		ClusterID: orKnown(r.Topic.ClusterID, base.ClusterID), TopicID: orKnown(r.Topic.TopicID, base.TopicID),
-		Offsets: to, LastRow: rows, Watermark: base.Watermark}, nil
+		Offsets: to, LastRow: rows, Filtered: filteredBelow(base, to, r.Topic), Watermark: base.Watermark}, nil
 }

@@ -15,6 +15,7 @@ type partition struct {
 	rows, dead    *roaring64.Bitmap // never nil
 	deleted       *roaring64.Bitmap // in a file, but taken out by delete files, and not there as another row; never nil
 	log           *logFindings      // nil when the log was not compared
+	claim         claim
 }
 
 func orEmpty(b *roaring64.Bitmap) *roaring64.Bitmap {
@@ -39,6 +40,7 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 		if at, ok := c.record.LastRow[id]; ok {
 			p.LastRow = at
 		}
+		p.claim = claim{c.record.Filtered[id]}
 	}
 	p.deleted = orEmpty(a.rowsGone.of[id]).Clone()
 	p.deleted.Or(orEmpty(a.deadGone.of[id]))
@@ -81,6 +83,9 @@ func (p *partition) begin(c *chain) int64 {
 	}
 	if o, ok := c.origin[p.Partition.Partition]; ok && (at < 0 || o < at) {
 		at = o
+	}
+	if p.claim.Count > 0 && p.claim.First < at {
+		at = p.claim.First
 	}
 	return at
 }
@@ -140,13 +145,15 @@ func (a *auditor) judgeGaps(p *partition) {
 		a.partitionProblem(p, KindRetentionGap, p.gaps, "kafka had dropped these before they were read: the gaps table names them (on_gap: record)")
 		open = minus(open, p.gaps)
 	}
+	open, told := a.judgeFiltered(p, open)
 	if l := p.log; l != nil {
 		open = minus(open, l.covered)
 		p.Control, p.Aborted, p.Compacted = l.control, l.aborted, l.compacted
-		p.Missing, p.Phantom, p.CompactedRows = int64(l.missing.GetCardinality()), l.phantomRows, l.compactedRows
+		p.Phantom, p.CompactedRows = l.phantomRows, l.compactedRows
 		p.Compared = l.compared
-		p.Unexplained = int64(open.GetCardinality())
+		p.Unexplained = int64(open.GetCardinality()) + told
 		if !l.missing.IsEmpty() {
+			p.Missing = int64(l.missing.GetCardinality())
 			a.partitionProblem(p, KindMissing, l.missing, "the log has records that are neither row nor dead letter: they were lost")
 		}
 		if l.phantomRows > 0 {
@@ -157,6 +164,7 @@ func (a *auditor) judgeGaps(p *partition) {
 		}
 		return
 	}
+	p.Unexplained = int64(open.GetCardinality()) + told
 	if !open.IsEmpty() {
 		a.partitionProblem(p, KindUnexplained, open, "neither row nor dead letter; unknown: control, aborted, compacted or lost (run with --kafka)")
 	}

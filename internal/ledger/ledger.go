@@ -38,6 +38,7 @@ const (
 	KeyPrev      = "firn.prev"
 	KeyTraceID   = "firn.trace-id"
 	KeyKind      = "firn.kind"
+	KeyFiltered  = "firn.filtered"
 )
 
 // Kind says what made a snapshot.
@@ -82,11 +83,12 @@ type Record struct {
 	BatchID   string // UUIDv7
 	Epoch     int64  // rewind generation, from 0
 	ClusterID string
-	TopicID   string         // "n/a" where the broker gives none
-	Ranges    []offset.Range // what moved, sorted by partition
-	Offsets   offset.Vector  // the whole vector after this snapshot
-	LastRow   offset.Vector  // per partition the last offset that gave a row; absent when none did
-	Watermark time.Time      // greatest event time seen, less the allowed lateness; zero when unknown
-	Prev      int64          // Firn's snapshot before this one; 0 when none
-	TraceID   string         // of the batch's trace; empty when tracing is off
+	TopicID   string             // "n/a" where the broker gives none
+	Ranges    []offset.Range     // what moved, sorted by partition
+	Offsets   offset.Vector      // the whole vector after this snapshot
+	LastRow   offset.Vector      // per partition the last offset that gave a row; absent when none did
+	Filtered  map[int32]Filtered // per partition the offsets that a filter kept out so far; absent where none was
+	Watermark time.Time          // greatest event time seen, less the allowed lateness; zero when unknown
+	Prev      int64              // Firn's snapshot before this one; 0 when none
+	TraceID   string             // of the batch's trace; empty when tracing is off
 }

@@ -37,6 +37,13 @@ func (r Record) Summary() (map[string]string, error) {
 	if !r.Watermark.IsZero() {
 		m[KeyWatermark] = r.Watermark.UTC().Format(time.RFC3339Nano)
 	}
+	filtered, err := encodeFiltered(r.Filtered, r.Offsets)
+	if err != nil {
+		return nil, fmt.Errorf("firn record: %w", err)
+	}
+	if filtered != "" {
+		m[KeyFiltered] = filtered
+	}
 	if r.TraceID != "" {
 		m[KeyTraceID] = r.TraceID
 	}
@@ -72,6 +79,9 @@ func ParseSummary(props map[string]string) (Record, error) {
 	}
 	if r.LastRow, err = offset.DecodeLastRows(props[KeyLastRow], r.Offsets); err != nil {
 		return bad(KeyLastRow, err)
+	}
+	if r.Filtered, err = decodeFiltered(props[KeyFiltered], r.Offsets); err != nil {
+		return bad(KeyFiltered, err)
 	}
 	if w := props[KeyWatermark]; w != "" {
 		if r.Watermark, err = time.Parse(time.RFC3339Nano, w); err != nil {
