@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -23,9 +24,11 @@ import (
 
 const (
 	// maxTrailTries bounds the attempts to commit one batch of audit entries.
-	maxTrailTries = 5
-	// trailPause is what a second attempt waits; each further one twice as long.
-	trailPause = 100 * time.Millisecond
+	maxTrailTries = 10
+	// trailPause is what a second attempt waits, about; each further one twice as long, up to maxTrailPause. Not quite the
+	// same for everybody: several catalogs append to one table, and those that lost together would lose together again.
+	trailPause    = 100 * time.Millisecond
+	maxTrailPause = 2 * time.Second
 	// maxTrailSnapshots bounds the snapshots of the audit table.
 	maxTrailSnapshots = 100
 	// maxTrailManifests bounds the small manifests of the audit table: so many are made one, and a manifest is no longer small
@@ -70,14 +73,14 @@ func (w *trailTable) WriteAudit(ctx context.Context, batch []AuditEntry) error {
 		if err = w.append(ctx, &a, batch); err == nil {
 			return nil
 		}
-		wait := time.NewTimer(pause)
+		wait := time.NewTimer(pause/2 + rand.N(pause+1))
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
 			wait.Stop()
 			return fmt.Errorf("audit table %s: %w: %w", w.name, ctx.Err(), err)
 		}
-		pause *= 2
+		pause = min(2*pause, maxTrailPause)
 	}
 	return fmt.Errorf("audit table %s: %d attempts: %w", w.name, maxTrailTries, err)
 }
