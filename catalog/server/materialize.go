@@ -259,6 +259,9 @@ func (s *Service) materializeLoop(ctx context.Context) {
 				pruned = time.Now()
 			}
 		}
+		if ctx.Err() != nil { // what the end cut short is done by Close
+			return
+		}
 		// There is no caller to return it to; it is counted, and said once until it has passed.
 		if err != nil && !failing {
 			s.log.Error("metadata files or the inventory cannot be written, or old receipts, history and tables of a past time not deleted; commits go on, readers of other engines wait", "error", err)
