@@ -25,6 +25,9 @@ type Record struct {
 	Key, Value  []byte
 	HeaderBytes []byte // the record's headers as on the wire; ParseHeaders reads them
 	HeaderCount int32
+	// Line is 0 for a record as it stands in the log. A line of a record with several that is read by itself, because it was a
+	// dead letter, is told by its number, from 1 on; such records may share an offset, their lines ascending.
+	Line int32
 }
 
 // Fetch is a stretch [Start, End) of one partition's log, contiguous with the Fetch before it. Offsets inside
@@ -111,12 +114,13 @@ type Source interface {
 	Close() error
 }
 
-// DeadLetter is a record that gave no row, with the reason.
+// DeadLetter is a record that gave no row, or a line of one, with the reason.
 type DeadLetter struct {
 	Reason      string // stable code: invalid_json, missing_field, wrong_type, out_of_range, …
 	Place       string // JSON pointer to the field, "" for the whole payload
 	Message     string
 	Offset      int64
+	Line        int32 // of a record with several events the one that failed, from 1 on, and Value is that line; 0: the whole record
 	TimestampMs int64
 	Key, Value  []byte // own copies
 	Headers     []Header

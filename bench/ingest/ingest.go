@@ -230,7 +230,7 @@ func pipeline(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := commit.EnsureTable(ctx, cat, deadTable, decode.DeadLetterSchema(), nil, nil); err != nil {
+	if _, err := commit.EnsureTable(ctx, cat, deadTable, decode.DeadLetterSchema(false), nil, nil); err != nil {
 		return nil, err
 	}
 	d, err := decode.NewJSON(c, t.Metadata.CurrentSchema(), decode.Options{})

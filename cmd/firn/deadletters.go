@@ -104,7 +104,7 @@ func newLettersList(g *globals) *cobra.Command {
 				if l.Redriven != 0 {
 					state = strconv.FormatInt(l.Redriven, 10)
 				}
-				lines = append(lines, []string{strconv.Itoa(int(l.Partition)), strconv.FormatInt(l.Offset, 10), clock(l.Timestamp), l.Reason, l.Place, l.Message, state})
+				lines = append(lines, []string{strconv.Itoa(int(l.Partition)), spot(l.Offset, l.Line), clock(l.Timestamp), l.Reason, l.Place, l.Message, state})
 			}
 			return out.printLines(c, letters, []string{"PARTITION", "OFFSET", "TIMESTAMP", "REASON", "PLACE", "MESSAGE", "REDRIVEN"}, lines)
 		}}
@@ -118,7 +118,7 @@ func newLettersList(g *globals) *cobra.Command {
 
 func newLettersShow(g *globals) *cobra.Command {
 	t, out := &target{}, &output{}
-	c := &cobra.Command{Use: "show TABLE PARTITION:OFFSET", Short: "Show one dead letter with its payload", Args: cobra.ExactArgs(2),
+	c := &cobra.Command{Use: "show TABLE PARTITION:OFFSET[:LINE]", Short: "Show one dead letter with its payload", Args: cobra.ExactArgs(2),
 		Example:           "  firn deadletters show analytics.user_events 3:1042",
 		ValidArgsFunction: completeTable(g, t), RunE: func(c *cobra.Command, args []string) error {
 			cl, err := t.client(g)
@@ -126,12 +126,14 @@ func newLettersShow(g *globals) *cobra.Command {
 				return err
 			}
 			p, at, ok := strings.Cut(args[1], ":")
+			at, n, lined := strings.Cut(at, ":")
 			partition, err1 := strconv.ParseInt(p, 10, 32)
 			offset, err2 := strconv.ParseInt(at, 10, 64)
-			if !ok || err1 != nil || err2 != nil {
-				return fmt.Errorf("%w: %q is not PARTITION:OFFSET, as in 3:1042", app.ErrUsage, args[1])
+			line, err3 := strconv.ParseInt(n, 10, 32)
+			if !ok || err1 != nil || err2 != nil || lined && (err3 != nil || line < 1) {
+				return fmt.Errorf("%w: %q is not PARTITION:OFFSET, as in 3:1042, nor with the line of a record, as in 3:1042:7", app.ErrUsage, args[1])
 			}
-			l, err := cl.DeadLetter(c.Context(), args[0], int32(partition), offset)
+			l, err := cl.DeadLetter(c.Context(), args[0], int32(partition), offset, int32(line))
 			if err != nil {
 				return err
 			}
@@ -139,6 +141,9 @@ func newLettersShow(g *globals) *cobra.Command {
 				row(w, "topic", oneLine(l.Topic))
 				row(w, "partition", l.Partition)
 				row(w, "offset", l.Offset)
+				if l.Line > 0 {
+					row(w, "line", l.Line)
+				}
 				row(w, "timestamp", clock(l.Timestamp))
 				row(w, "ingested at", clock(l.Ingested))
 				row(w, "reason", l.Reason)
@@ -157,6 +162,14 @@ func newLettersShow(g *globals) *cobra.Command {
 	t.register(c)
 	out.register(c)
 	return c
+}
+
+// spot is an offset, and the line of its record where that has several events.
+func spot(offset int64, line int32) string {
+	if line == 0 {
+		return strconv.FormatInt(offset, 10)
+	}
+	return fmt.Sprintf("%d line %d", offset, line)
 }
 
 // payload shows bytes as text where they are text.

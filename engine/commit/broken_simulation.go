@@ -21,6 +21,7 @@ func Broken() map[string]func(*Committer) {
 		"a moved head and tag are followed blindly":          func(c *Committer) { c.broken.blindRebase = true },
 		"a lost answer is taken for a failure":               func(c *Committer) { c.broken.onUnknown = brokenForget },
 		"dead letters are not sticky":                        func(c *Committer) { c.broken.noSticky = true },
+		"a dead line makes its record sticky":                func(c *Committer) { c.broken.wholeSticky = true },
 		"the newest snapshot is taken for the head":          find(brokenNewest),
 		"missing means zero":                                 find(brokenHeadAlone),
 		"a walk that was cut short is taken for a whole one": find(brokenWalk),

@@ -27,6 +27,7 @@ type DeadEncoder func(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch
 type rules struct {
 	blindRebase bool // a moved head is followed without asking whether V still stands: what an append retry does
 	noSticky    bool // dead letters that are there already are written again
+	wholeSticky bool // a line that is a dead letter makes one of its whole record
 	onUnknown   func(context.Context, *Committer, *try, []*leg) error
 	find        func(context.Context, *finder) (position, error)
 }
@@ -223,9 +224,16 @@ func (c *Committer) recoverDead(ctx context.Context) error {
 	}
 	// The record of what is written next must not say less than what is there, or the next recovery would not look.
 	c.deadRec.Offsets = c.deadRec.Offsets.Clone()
-	for p, offsets := range c.sticky {
-		for o := range offsets {
-			c.deadRec.Offsets[p] = max(c.deadRec.Offsets[p], o+1)
+	for p, held := range c.sticky {
+		for at := range held {
+			c.deadRec.Offsets[p] = max(c.deadRec.Offsets[p], at.offset+1)
+		}
+	}
+	if c.broken.wholeSticky {
+		for p, held := range c.sticky {
+			for at := range held {
+				c.sticky.add(p, at.offset, 0)
+			}
 		}
 	}
 	if c.broken.noSticky {

@@ -22,8 +22,8 @@ func (in input) release() {
 	}
 }
 
-// withoutSticky leaves out the records that the dead-letter table holds already: such a record is a dead letter and
-// stays one, also when it now would give a row, so that it is in exactly one of the two tables.
+// withoutSticky leaves out the records that the dead-letter table holds already, and of records with many events the lines:
+// such a one is a dead letter and stays one, also when it now would give a row, so that it is in exactly one of the two tables.
 func (c *Committer) withoutSticky(b *engine.Batch) input {
 	in := input{dead: b.Dead, last: b.LastRow}
 	for _, r := range b.Rows {
@@ -37,7 +37,7 @@ func (c *Committer) withoutSticky(b *engine.Batch) input {
 	left := 0
 	in.dead = nil
 	for _, d := range b.Dead {
-		if c.sticky.has(d.Partition, d.Offset) {
+		if c.sticky.has(d.Partition, d.Offset, d.Line) {
 			left++
 			continue
 		}
@@ -59,6 +59,7 @@ func (c *Committer) cutSticky(r arrow.RecordBatch, in *input) int {
 		in.rows = append(in.rows, r)
 		return 0
 	}
+	lines := lineColumn(r)
 	left, from := 0, 0
 	n := int(r.NumRows())
 	keep := func(to int) {
@@ -77,7 +78,7 @@ func (c *Committer) cutSticky(r arrow.RecordBatch, in *input) int {
 		in.rows, in.owned = append(in.rows, part), append(in.owned, part)
 	}
 	for i := range n {
-		if c.sticky.has(p.Value(i), o.Value(i)) {
+		if c.sticky.has(p.Value(i), o.Value(i), lineAt(lines, i)) {
 			keep(i)
 			left++
 			from = i + 1

@@ -37,7 +37,7 @@ func (c *Committer) filteredOf(b *engine.Batch) filtered {
 	for _, f := range b.Filtered {
 		sum := own[f.Partition]
 		for _, o := range f.Offsets {
-			if !c.sticky.has(f.Partition, o) {
+			if !c.sticky.has(f.Partition, o, 0) {
 				sum.Add(o)
 			}
 		}

@@ -36,7 +36,7 @@ var errTooMany = errors.New("too many files to read")
 // columns themselves where those do not settle it.
 type ledgerScan struct {
 	wh        *objstore.Warehouse
-	want      *iceberg.Schema // the two columns
+	want      *iceberg.Schema // the two columns, and the index where the table has it
 	partition int             // field ids
 	offset    int
 	reads     int
@@ -52,6 +52,10 @@ func newLedgerScan(wh *objstore.Warehouse, meta table.Metadata) (*ledgerScan, er
 	p.Required, o.Required = false, false
 	s.partition, s.offset = p.ID, o.ID
 	s.want = iceberg.NewSchema(0, p, o)
+	if i, ok := topLevel(meta.CurrentSchema().Fields(), ledger.ColIndex); ok && i.Type.Equals(iceberg.PrimitiveTypes.Int32) {
+		i.Required = false
+		s.want = iceberg.NewSchema(0, p, o, i)
+	}
 	return s, nil
 }
 
@@ -145,14 +149,14 @@ func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.V
 		if b.empty || (b.known && below(v, b)) {
 			continue
 		}
-		err := s.read(ctx, f, func(p int32, o int64) error {
+		err := s.readLines(ctx, f, func(p int32, o int64, line int32) error {
 			if at, ok := v[p]; ok && o < at {
 				return nil
 			}
 			if n++; n > maxSticky {
 				return fmt.Errorf("%w: more than %d dead letters stand ahead of the rows", errTooMany, maxSticky)
 			}
-			out.add(p, o)
+			out.add(p, o, line)
 			return nil
 		})
 		if err != nil {
@@ -177,6 +181,11 @@ func below(v offset.Vector, b bounds) bool {
 
 // read calls fn with where each row of the file came from.
 func (s *ledgerScan) read(ctx context.Context, f snapshot.File, fn func(int32, int64) error) error {
+	return s.readLines(ctx, f, func(p int32, o int64, _ int32) error { return fn(p, o) })
+}
+
+// readLines is read with the line, 0 for a record as a whole.
+func (s *ledgerScan) readLines(ctx context.Context, f snapshot.File, fn func(int32, int64, int32) error) error {
 	if s.reads++; s.reads > maxLedgerReads {
 		return fmt.Errorf("%w: more than %d, because their statistics do not settle it", errTooMany, maxLedgerReads)
 	}
@@ -186,11 +195,12 @@ func (s *ledgerScan) read(ctx context.Context, f snapshot.File, fn func(int32, i
 		if !pok || !ook {
 			return fmt.Errorf("%w: %s: ledger columns are %s and %s", ErrTable, f.FilePath(), b.Column(0).DataType(), b.Column(1).DataType())
 		}
+		lines := lineColumn(b)
 		for i := range int(b.NumRows()) {
 			if p.IsNull(i) || o.IsNull(i) {
 				continue
 			}
-			if err := fn(p.Value(i), o.Value(i)); err != nil {
+			if err := fn(p.Value(i), o.Value(i), lineAt(lines, i)); err != nil {
 				return err
 			}
 		}
@@ -211,23 +221,32 @@ func scanFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, want
 	return errors.Join(r.Scan(ctx, want, fn), r.Close())
 }
 
-// sticky is offsets by partition whose records are in the dead-letter table already, although the rows' vector does
-// not cover them yet. Where a record landed first, there it stays.
-type sticky map[int32]map[int64]bool
+// sticky is what of each partition is in the dead-letter table already, although the rows' vector does not cover it yet:
+// records, and lines of records. Where it landed first, there it stays.
+type sticky map[int32]map[spot]bool
 
-func (s sticky) add(p int32, o int64) {
-	if s[p] == nil {
-		s[p] = map[int64]bool{}
-	}
-	s[p][o] = true
+// spot is a place in a partition: a record (line 0), or a line of it, from 1 on.
+type spot struct {
+	offset int64
+	line   int32
 }
 
-func (s sticky) has(p int32, o int64) bool { return s[p][o] }
+func (s sticky) add(p int32, o int64, line int32) {
+	if s[p] == nil {
+		s[p] = map[spot]bool{}
+	}
+	s[p][spot{o, line}] = true
+}
+
+// has tells whether the line is there, by itself or with its whole record.
+func (s sticky) has(p int32, o int64, line int32) bool {
+	return s[p][spot{o, line}] || (line > 0 && s[p][spot{o, 0}])
+}
 
 // forget drops what lies below v: it cannot come again but after a rewind, which reads the table anew.
 func (s sticky) forget(v offset.Vector) {
 	for p, at := range v {
-		maps.DeleteFunc(s[p], func(o int64, _ bool) bool { return o < at })
+		maps.DeleteFunc(s[p], func(x spot, _ bool) bool { return x.offset < at })
 		if len(s[p]) == 0 {
 			delete(s, p)
 		}

@@ -2,6 +2,7 @@ package commit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ const (
 )
 
 // RowMaker turns letters into rows of the schema, batches of one Kafka partition each, in ascending order of offsets;
-// still are those that give no row as before. The caller releases the rows.
+// still are those that give no row as before. A letter of a whole record gives all rows of its lines, or none. The caller releases the rows.
 type RowMaker func(sc *iceberg.Schema, letters []deadletter.Letter) (rows []arrow.RecordBatch, still []engine.Dead, err error)
 
 // RedriveOptions choose the letters.
@@ -54,7 +55,7 @@ type RedriveOptions struct {
 // Redriven is what one commit of a redrive did, or would do.
 type Redriven struct {
 	Chosen  int            // letters that the options choose
-	Rows    int            // of them, those that became rows
+	Rows    int            // rows that they became: one each, or those of the lines of whole records
 	Present int            // of them, those whose row was there before
 	Still   map[string]int // of them, those that give no row, by reason
 	Ahead   int            // not chosen, because the pipeline stands before them and comes to them again
@@ -126,6 +127,7 @@ type chosen struct {
 	deadHead snapshot.Head
 	files    map[string]snapshot.File // of the dead-letter table, with a letter to be marked
 	letters  []deadletter.Letter      // without a row
+	there    sticky                   // rows of the letters' records
 	marks    sticky                   // letters to be marked
 	rows     []arrow.RecordBatch
 }
@@ -150,11 +152,15 @@ func (d *redriver) attempt(ctx context.Context, ours bool) (out Redriven, err er
 		for _, s := range still {
 			out.Still[s.Reason]++
 		}
-		if out.Rows, err = d.checkRedriven(ch); err != nil {
+		made, err := d.checkRedriven(ch)
+		if err != nil {
 			return out, err
 		}
-		if out.Rows+len(still) != len(ch.letters) {
-			return out, fmt.Errorf("%w: %d letters gave %d rows and %d letters", ErrRedrive, len(ch.letters), out.Rows, len(still))
+		if made+len(still) != len(ch.letters) {
+			return out, fmt.Errorf("%w: %d letters gave rows of %d and %d letters", ErrRedrive, len(ch.letters), made, len(still))
+		}
+		for _, r := range ch.rows {
+			out.Rows += int(r.NumRows())
 		}
 	}
 	if d.o.DryRun || len(ch.marks) == 0 {
@@ -196,7 +202,7 @@ func (d *redriver) choose(ctx context.Context, out *Redriven) (*chosen, error) {
 		return nil, fmt.Errorf("table %s: %w", d.dead, err)
 	}
 	var found []deadletter.Letter
-	in := map[[2]int64]snapshot.File{}
+	in := map[place]snapshot.File{}
 	v, size := ch.pos.offsets(), 0
 	want := deadletter.Columns(t.Metadata.CurrentSchema(), true)
 	err = deadletter.Files(ctx, d.wh, files, want, func(f snapshot.File, l *deadletter.Letter) error {
@@ -213,55 +219,62 @@ func (d *redriver) choose(ctx context.Context, out *Redriven) (*chosen, error) {
 		}
 		size += len(l.Value) + len(l.Key)
 		found = append(found, *l)
-		in[[2]int64{int64(l.Partition), l.Offset}] = f
+		in[placeOf(l)] = f
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", d.dead, err)
 	}
 	out.Chosen = len(found)
-	there, err := d.present(ctx, found)
-	if err != nil {
+	if ch.there, err = d.present(ctx, found); err != nil {
 		return nil, err
 	}
 	for _, l := range found {
-		if !there.has(l.Partition, l.Offset) {
+		if !ch.there.has(l.Partition, l.Offset, l.Line) {
 			ch.letters = append(ch.letters, l)
 			continue
 		}
 		if out.Present++; l.Redriven == 0 {
-			ch.marks.add(l.Partition, l.Offset)
+			ch.marks.add(l.Partition, l.Offset, l.Line)
 		}
 	}
 	slices.SortFunc(ch.letters, func(a, b deadletter.Letter) int {
-		if a.Partition != b.Partition {
-			return int(a.Partition) - int(b.Partition)
-		}
-		return int(min(max(a.Offset-b.Offset, -1), 1))
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Line, b.Line))
 	})
 	for at, f := range in {
-		if ch.marks.has(int32(at[0]), at[1]) {
+		if ch.marks[at.partition][at.spot] {
 			ch.files[f.FilePath()] = f
 		}
 	}
-	for _, l := range ch.letters {
-		f := in[[2]int64{int64(l.Partition), l.Offset}]
+	for i := range ch.letters {
+		f := in[placeOf(&ch.letters[i])]
 		ch.files[f.FilePath()] = f
 	}
 	return ch, nil
 }
 
-// present tells which of the letters are rows of the head. Rows that another engine hid by row deletes count as there:
+// place is a spot with its partition.
+type place struct {
+	partition int32
+	spot
+}
+
+func placeOf(l *deadletter.Letter) place { return place{l.Partition, spot{l.Offset, l.Line}} }
+
+// present tells which rows of the head came from the records of the letters. Rows that another engine hid by row deletes count as there:
 // whoever deletes a row does not want it back.
 func (d *redriver) present(ctx context.Context, letters []deadletter.Letter) (sticky, error) {
-	out, want := sticky{}, sticky{}
+	out, want := sticky{}, map[int32]map[int64]bool{}
 	if len(letters) == 0 {
 		return out, nil
 	}
 	least := int64(1<<63 - 1)
 	top := offset.Vector{}
 	for _, l := range letters {
-		want.add(l.Partition, l.Offset)
+		if want[l.Partition] == nil {
+			want[l.Partition] = map[int64]bool{}
+		}
+		want[l.Partition][l.Offset] = true
 		least = min(least, l.Offset)
 		top[l.Partition] = max(top[l.Partition], l.Offset)
 	}
@@ -281,9 +294,9 @@ func (d *redriver) present(ctx context.Context, letters []deadletter.Letter) (st
 		if b := scan.boundsOf(f); b.empty || b.known && (b.upper < least || !anyBetween(top, b)) {
 			continue
 		}
-		err := scan.read(ctx, f, func(p int32, o int64) error {
-			if want.has(p, o) {
-				out.add(p, o)
+		err := scan.readLines(ctx, f, func(p int32, o int64, line int32) error {
+			if want[p][o] {
+				out.add(p, o, line)
 			}
 			return nil
 		})
@@ -303,28 +316,54 @@ func anyBetween(top offset.Vector, b bounds) bool {
 	return false
 }
 
-// checkRedriven holds the rows against the letters that they were made of: each is a letter's, once, in its partition. It
-// adds them to the marks.
-func (d *redriver) checkRedriven(ch *chosen) (n int, err error) {
-	want := sticky{}
+// checkRedriven holds the rows against the letters that they were made of: each is a letter's, once, in its partition. Lines of
+// a whole record that are rows already are left out. It adds the letters to the marks and tells how many they are.
+func (d *redriver) checkRedriven(ch *chosen) (letters int, err error) {
+	want, seen := sticky{}, sticky{}
 	for _, l := range ch.letters {
-		want.add(l.Partition, l.Offset)
+		want.add(l.Partition, l.Offset, l.Line)
 	}
+	var kept []arrow.RecordBatch
 	for _, r := range ch.rows {
 		p, o, ok := ledgerColumns(r)
 		if !ok {
 			return 0, fmt.Errorf("%w: rows without the ledger columns", ErrTable)
 		}
-		for i := range int(r.NumRows()) {
-			if !want.has(p.Value(i), o.Value(i)) {
-				return 0, fmt.Errorf("%w: partition %d offset %d came out of the decoder and did not go in, or twice", ErrRedrive, p.Value(i), o.Value(i))
+		lines := lineColumn(r)
+		from, n := 0, int(r.NumRows())
+		keep := func(to int) {
+			if to > from {
+				kept = append(kept, r.NewSlice(int64(from), int64(to)))
 			}
-			delete(want[p.Value(i)], o.Value(i))
-			ch.marks.add(p.Value(i), o.Value(i))
-			n++
+			from = to + 1
 		}
+		for i := range n {
+			at := spot{o.Value(i), lineAt(lines, i)}
+			if !want.has(p.Value(i), at.offset, at.line) || seen[p.Value(i)][at] {
+				for _, k := range kept {
+					k.Release()
+				}
+				return 0, fmt.Errorf("%w: partition %d offset %d came out of the decoder and did not go in, or twice", ErrRedrive, p.Value(i), at.offset)
+			}
+			seen.add(p.Value(i), at.offset, at.line)
+			if ch.there[p.Value(i)][at] {
+				keep(i)
+			}
+			if !want[p.Value(i)][at] {
+				at.line = 0
+			}
+			if !ch.marks[p.Value(i)][at] {
+				letters++
+				ch.marks.add(p.Value(i), at.offset, at.line)
+			}
+		}
+		keep(n)
 	}
-	return n, nil
+	for _, r := range ch.rows {
+		r.Release()
+	}
+	ch.rows = kept
+	return letters, nil
 }
 
 // build stores what the snapshots need and gives the requests, that of the rows first.
@@ -543,6 +582,7 @@ func (d *redriver) mark(ctx context.Context, meta table.Metadata, f snapshot.Fil
 // marked is a batch with the column of the mark filled in.
 func marked(b arrow.RecordBatch, marks sticky, id int64) (arrow.RecordBatch, int) {
 	p, o, ok := ledgerColumns(b)
+	lines := lineColumn(b)
 	cols := slices.Clone(b.Columns())
 	set := 0
 	for c, f := range b.Schema().Fields() {
@@ -554,7 +594,7 @@ func marked(b arrow.RecordBatch, marks sticky, id int64) (arrow.RecordBatch, int
 		defer nb.Release()
 		for i := range int(b.NumRows()) {
 			switch {
-			case p.IsValid(i) && o.IsValid(i) && marks.has(p.Value(i), o.Value(i)):
+			case p.IsValid(i) && o.IsValid(i) && marks[p.Value(i)][spot{o.Value(i), lineAt(lines, i)}]:
 				nb.Append(id)
 				set++
 			case old.IsValid(i):

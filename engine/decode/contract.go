@@ -28,6 +28,7 @@ type Contract struct {
 	root     *valueType
 	rules    []rule     // demands that are looked at when an event was read
 	complete [][]string // columns that a complete event has, beside the required ones
+	lines    bool       // a record holds many events
 }
 
 // kind is how a value is read and stored.
@@ -135,18 +136,31 @@ func (c *Contract) IcebergSchema() *iceberg.Schema {
 		f.Type = &iceberg.ListType{ElementID: ids.next(), Element: iceberg.PrimitiveTypes.String}
 		fields = append(fields, f)
 	}
-	fields = append(fields, ledgerFields(&ids)...)
+	fields = append(fields, ledgerFields(&ids, c.lines)...)
 	return iceberg.NewSchema(0, fields...)
 }
 
-// ledgerFields are the columns that every table of firn's ends with.
-func ledgerFields(ids *idSource) []iceberg.NestedField {
-	return []iceberg.NestedField{
+// WithLines returns the contract for records that hold many events, one a line; each gives a row of its own.
+func (c *Contract) WithLines() *Contract {
+	out := *c
+	out.lines = true
+	return &out
+}
+
+// Lines tells whether records hold many events.
+func (c *Contract) Lines() bool { return c.lines }
+
+// ledgerFields are the columns that every table of firn's ends with; the index only where a record gives many rows.
+func ledgerFields(ids *idSource, lines bool) []iceberg.NestedField {
+	out := []iceberg.NestedField{
 		{ID: ids.next(), Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32, Doc: "Kafka partition that the row came from"},
 		{ID: ids.next(), Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64, Doc: "Kafka offset of the row within its partition"},
-		{ID: ids.next(), Name: ledger.ColTimestamp, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "timestamp of the Kafka record"},
-		{ID: ids.next(), Name: ledger.ColIngestedAt, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "when the row was decoded"},
 	}
+	if lines {
+		out = append(out, iceberg.NestedField{ID: ids.next(), Name: ledger.ColIndex, Type: iceberg.PrimitiveTypes.Int32, Doc: "which of the events of the Kafka record, from 0 on; null for the record as a whole"})
+	}
+	return append(out, iceberg.NestedField{ID: ids.next(), Name: ledger.ColTimestamp, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "timestamp of the Kafka record"},
+		iceberg.NestedField{ID: ids.next(), Name: ledger.ColIngestedAt, Type: iceberg.PrimitiveTypes.TimestampTz, Doc: "when the row was decoded"})
 }
 
 type idSource int

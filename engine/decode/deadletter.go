@@ -27,15 +27,19 @@ const (
 	colHeaders  = "headers"
 )
 
-// deadLetter makes the dead letter of a record from d.failure.
-func (d *rows) deadLetter(r *engine.Record) engine.DeadLetter {
-	return NewLetter(r, d.failure.reason, d.failure.place, d.failure.message)
+// deadLetter makes the dead letter of a record, or of one of its lines, from d.failure.
+func (d *rows) deadLetter(r *engine.Record, value []byte, line int32) engine.DeadLetter {
+	return newLetter(r, value, line, d.failure)
 }
 
-// NewLetter makes the dead letter of a record, with copies of its own.
+// NewLetter makes the dead letter of a record, with copies of its own; of one that is a line alone, of that line.
 func NewLetter(r *engine.Record, reason, place, message string) engine.DeadLetter {
-	letter := engine.DeadLetter{Reason: reason, Place: place, Message: message, Offset: r.Offset, TimestampMs: r.TimestampMs}
-	own := make([]byte, 0, len(r.Key)+len(r.Value)+len(r.HeaderBytes))
+	return newLetter(r, r.Value, r.Line, failure{reason, place, message})
+}
+
+func newLetter(r *engine.Record, value []byte, line int32, f failure) engine.DeadLetter {
+	letter := engine.DeadLetter{Reason: f.reason, Place: f.place, Message: f.message, Offset: r.Offset, Line: line, TimestampMs: r.TimestampMs}
+	own := make([]byte, 0, len(r.Key)+len(value)+len(r.HeaderBytes))
 	take := func(b []byte) []byte {
 		if b == nil {
 			return nil
@@ -44,15 +48,15 @@ func NewLetter(r *engine.Record, reason, place, message string) engine.DeadLette
 		own = append(own, b...)
 		return own[from:len(own):len(own)]
 	}
-	letter.Key, letter.Value = take(r.Key), take(r.Value)
+	letter.Key, letter.Value = take(r.Key), take(value)
 	// Damaged headers are left out: the record is on its way to the dead letters for a reason of its own.
 	letter.Headers, _ = ParseHeaders(take(r.HeaderBytes), r.HeaderCount)
 	return letter
 }
 
-// DeadLetterSchema is the schema of a dead-letter table, with fresh field ids; the catalog may give others. Columns are
-// optional, as in the tables of rows: an engine that rewrites the table must not fail on ours.
-func DeadLetterSchema() *iceberg.Schema {
+// DeadLetterSchema is the schema of a dead-letter table, with fresh field ids; the catalog may give others. lines is for records
+// that hold many events. Columns are optional, as in the tables of rows: an engine that rewrites the table must not fail on ours.
+func DeadLetterSchema(lines bool) *iceberg.Schema {
 	var ids idSource
 	str, bin := iceberg.PrimitiveTypes.String, iceberg.PrimitiveTypes.Binary
 	fields := []iceberg.NestedField{
@@ -67,7 +71,7 @@ func DeadLetterSchema() *iceberg.Schema {
 	for i := range fields {
 		fields[i].ID = ids.next()
 	}
-	led := ledgerFields(&ids)
+	led := ledgerFields(&ids, lines)
 	keyID, valueID := ids.next(), ids.next()
 	fields[len(fields)-1].Type = &iceberg.MapType{KeyID: keyID, KeyType: str, ValueID: valueID, ValueType: bin}
 	return iceberg.NewSchema(0, append(fields, led...)...)
@@ -125,6 +129,14 @@ func (w *deadWriter) column(name string, to array.Builder, dead []engine.Dead) e
 		return fill(name, to, dead, func(b *array.Int32Builder, d *engine.Dead) { b.Append(d.Partition) })
 	case ledger.ColOffset:
 		return fill(name, to, dead, func(b *array.Int64Builder, d *engine.Dead) { b.Append(d.Offset) })
+	case ledger.ColIndex:
+		return fill(name, to, dead, func(b *array.Int32Builder, d *engine.Dead) {
+			if d.Line == 0 {
+				b.AppendNull()
+				return
+			}
+			b.Append(d.Line - 1)
+		})
 	case ledger.ColTimestamp:
 		return fill(name, to, dead, func(b *array.TimestampBuilder, d *engine.Dead) { b.Append(arrow.Timestamp(kafkaMicros(d.TimestampMs))) })
 	case ledger.ColIngestedAt:

@@ -100,7 +100,7 @@ func TestMessagesAreBounded(t *testing.T) {
 }
 
 func TestDeadRowsKeepEveryByte(t *testing.T) {
-	sc := DeadLetterSchema()
+	sc := DeadLetterSchema(false)
 	mem := checked(t)
 	dead := []engine.Dead{
 		{Partition: 3, DeadLetter: engine.DeadLetter{Reason: ReasonWrongType, Place: "/a", Message: "m", Offset: 7, TimestampMs: 1_780_000_000_000,
@@ -167,7 +167,7 @@ func TestDeadRowsFollowTheTable(t *testing.T) {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	rows, err = DeadRows(mem, DeadLetterSchema(), "t", nil, testNow)
+	rows, err = DeadRows(mem, DeadLetterSchema(false), "t", nil, testNow)
 	if err != nil || rows.NumRows() != 0 {
 		t.Errorf("no dead letters: %v, %v", rows, err)
 	}

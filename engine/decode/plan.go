@@ -123,7 +123,7 @@ func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field,
 		return nil, nil, err
 	}
 	for i, f := range fields {
-		if isLedger(f.Name) {
+		if isLedger(f.Name) && (f.Name != ledger.ColIndex || pl.contract.lines) {
 			k, err := pl.leaf(arrowFields[i].Type)
 			if err != nil {
 				return nil, nil, err

@@ -83,6 +83,9 @@ type rows struct {
 	eventTime *column // nil when the table has none
 	rules     ruleSet
 	ruled     bool // there are rules
+	lines     bool // a record holds many events
+
+	ingestedAt int64 // of the rows of the present batch, microseconds
 
 	// read reads one payload into the columns of the contract. On false failure says why, and the columns hold parts of a
 	// row, which are taken back; or halt says why nothing can be decoded now, this payload included.
@@ -104,7 +107,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	if err != nil {
 		return rows{}, nil, fmt.Errorf("%w: the table's schema has no Arrow form: %w", ErrContract, err)
 	}
-	d := rows{opt: o, schema: as}
+	d := rows{opt: o, schema: as, lines: c.lines}
 	pl := planner{contract: c, alloc: o.Mem, maxDepth: o.MaxDepth}
 	fields := sc.Fields()
 	var event *objectPlan
@@ -115,7 +118,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 		return rows{}, nil, err
 	}
 	d.ruled = len(d.rules.rules) > 0
-	if err := d.led.find(fields, d.root.kids); err != nil {
+	if err := d.led.find(fields, d.root.kids, c.lines); err != nil {
 		return rows{}, nil, err
 	}
 	path := o.EventTime
@@ -149,7 +152,7 @@ func (d *rows) Decode(f *engine.Fetch) (engine.Decoded, error) {
 		return engine.Decoded{}, err
 	}
 	d.bytes = out.Bytes
-	d.root.reserve(len(f.Records), int(out.Bytes))
+	d.root.reserve(d.expect(f), int(out.Bytes))
 	if d.records(f, &out); d.halt != nil {
 		err, d.halt = d.halt, nil
 		d.rules.take() // the same records come again
@@ -181,6 +184,10 @@ func checkFetch(f *engine.Fetch) (int64, error) {
 	next := f.Start
 	for i := range f.Records {
 		r := &f.Records[i]
+		if second := r.Line > 0 && i > 0 && r.Offset == f.Records[i-1].Offset && r.Line > f.Records[i-1].Line; second {
+			size += int64(len(r.Value))
+			continue
+		}
 		if r.Offset < next || r.Offset >= f.End {
 			return 0, fmt.Errorf("%w: partition %d: offset %d follows %d in a stretch [%d,%d); this is a fault of the source, please report it",
 				ErrFetch, f.Partition, r.Offset, next-1, f.Start, f.End)
@@ -195,37 +202,52 @@ func checkFetch(f *engine.Fetch) (int64, error) {
 	return size, nil
 }
 
-// records turns each record into a row of the columns or a dead letter.
+// records turns each record into rows of the columns and dead letters.
 func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
-	ingested := clampMicros(d.opt.Now().UnixMicro())
+	d.ingestedAt = clampMicros(d.opt.Now().UnixMicro())
 	minKafka := int64(-1) // none yet, as a record says that it has none
 	for i := range f.Records {
 		r := &f.Records[i]
 		if r.TimestampMs >= 0 && (r.TimestampMs < minKafka || minKafka < 0) {
 			minKafka = r.TimestampMs
 		}
-		if !d.read(r.Value) {
-			d.root.rollback(d.led.partition.n)
-			if d.halt != nil {
-				return
-			}
-			d.rules.refused(d.failure)
-			out.Dead = append(out.Dead, d.deadLetter(r))
-			continue
+		if d.lines && r.Line == 0 {
+			d.eachLine(f.Partition, r, out)
+		} else {
+			d.event(f.Partition, r, r.Value, r.Line, out)
 		}
-		if d.ruled && !d.keeps() {
-			out.Dead = append(out.Dead, d.deadLetter(r))
-			continue
+		if d.halt != nil {
+			return
 		}
-		d.led.partition.appendInt32(f.Partition)
-		d.led.offset.appendInt64(r.Offset)
-		d.led.timestamp.appendInt64(kafkaMicros(r.TimestampMs))
-		d.led.ingested.appendInt64(ingested)
-		out.LastRow = r.Offset
 	}
 	if minKafka >= 0 {
 		out.MinKafka = time.UnixMicro(kafkaMicros(minKafka)).UTC()
 	}
+}
+
+// event turns one event of a record into a row or a dead letter.
+func (d *rows) event(partition int32, r *engine.Record, value []byte, line int32, out *engine.Decoded) {
+	if !d.read(value) {
+		d.root.rollback(d.led.partition.n)
+		if d.halt != nil {
+			return
+		}
+		d.rules.refused(d.failure)
+		out.Dead = append(out.Dead, d.deadLetter(r, value, line))
+		return
+	}
+	if d.ruled && !d.keeps() {
+		out.Dead = append(out.Dead, d.deadLetter(r, value, line))
+		return
+	}
+	d.led.partition.appendInt32(partition)
+	d.led.offset.appendInt64(r.Offset)
+	if d.led.index != nil {
+		d.led.index.appendInt32(line - 1)
+	}
+	d.led.timestamp.appendInt64(kafkaMicros(r.TimestampMs))
+	d.led.ingested.appendInt64(d.ingestedAt)
+	out.LastRow = r.Offset
 }
 
 // keeps holds the row that was just read against the rules of the contract; false when it is a dead letter.
@@ -277,27 +299,34 @@ func (d *rows) handOver() (arrow.RecordBatch, error) {
 }
 
 // ledgerColumns are the columns that every row has beside its event. They are as long as the rows that are complete.
-type ledgerColumns struct{ partition, offset, timestamp, ingested *column }
+//
+// index is nil unless a record may give many rows.
+type ledgerColumns struct{ partition, offset, index, timestamp, ingested *column }
 
 func isLedger(name string) bool {
 	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt:
+	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt:
 		return true
 	}
 	return false
 }
 
-func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column) error {
-	for _, want := range []struct {
+func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column, lines bool) error {
+	type wanted struct {
 		name string
 		typ  iceberg.Type
 		col  **column
-	}{
+	}
+	all := []wanted{
 		{ledger.ColPartition, iceberg.PrimitiveTypes.Int32, &l.partition},
 		{ledger.ColOffset, iceberg.PrimitiveTypes.Int64, &l.offset},
 		{ledger.ColTimestamp, iceberg.PrimitiveTypes.TimestampTz, &l.timestamp},
 		{ledger.ColIngestedAt, iceberg.PrimitiveTypes.TimestampTz, &l.ingested},
-	} {
+	}
+	if lines {
+		all = append(all, wanted{ledger.ColIndex, iceberg.PrimitiveTypes.Int32, &l.index})
+	}
+	for _, want := range all {
 		for i, f := range fields {
 			if f.Name != want.name {
 				continue

@@ -381,4 +381,4 @@ func (c *Contract) flags() bool {
 }
 
 // ownColumns are the columns that firn fills itself.
-var ownColumns = []string{ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations}
+var ownColumns = []string{ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations}

@@ -18,23 +18,26 @@ import (
 // ReasonFailed is the reason of dead letters whose expression failed. It is stored: never rename it.
 const ReasonFailed = "transform_failed"
 
-// Letter makes the dead letter of a record, with copies of its own.
+// Letter makes the dead letter of a record, or of the line that it is (engine.Record.Line), with copies of its own.
 type Letter func(r *engine.Record, reason, place, message string) engine.DeadLetter
 
 // Decoder gives the rows of a decoder as a transform makes them. It implements engine.Decoder.
 type Decoder struct {
 	dec    engine.Decoder
 	letter Letter
-	mem    memory.Allocator
-	ctx    context.Context // of the kernels of Arrow: it carries the allocator
-	schema *arrow.Schema
-	prog   *program
-	nodes  []node // of the columns that are computed, each once
-	used   []int  // columns of the decoder's that something reads after the filter
-	outs   []out
-	seal   *sealer
-	before exec // of the filter
-	after  exec // of masks and computed columns, on the rows that are left
+
+	split   [][]byte // the lines of a record of the present Fetch, at splitOf
+	splitOf int64
+	mem     memory.Allocator
+	ctx     context.Context // of the kernels of Arrow: it carries the allocator
+	schema  *arrow.Schema
+	prog    *program
+	nodes   []node // of the columns that are computed, each once
+	used    []int  // columns of the decoder's that something reads after the filter
+	outs    []out
+	seal    *sealer
+	before  exec // of the filter
+	after   exec // of masks and computed columns, on the rows that are left
 }
 
 var _ engine.Decoder = (*Decoder)(nil)
@@ -93,6 +96,7 @@ func (d *Decoder) ArrowSchema() *arrow.Schema { return d.schema }
 
 // Decode implements engine.Decoder.
 func (d *Decoder) Decode(f *engine.Fetch) (engine.Decoded, error) {
+	d.split = nil
 	o, err := d.dec.Decode(f)
 	if err != nil {
 		return o, err
@@ -131,7 +135,9 @@ func (d *Decoder) rows(f *engine.Fetch, o *engine.Decoded) error {
 		return err
 	}
 	if len(o.Dead) > dead {
-		slices.SortFunc(o.Dead, func(a, b engine.DeadLetter) int { return cmp.Compare(a.Offset, b.Offset) })
+		slices.SortFunc(o.Dead, func(a, b engine.DeadLetter) int {
+			return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Line, b.Line))
+		})
 	}
 	offsets := offsetsOf(next)
 	o.Rows, o.LastRow = next, offsets[len(offsets)-1]
@@ -148,10 +154,10 @@ func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 	x.begin(rows)
 	defer x.end()
 	v := d.prog.filter.eval(x, x.all[:x.n])
-	offsets := offsetsOf(rows)
+	offsets, lines := offsetsOf(rows), linesOf(rows)
 	keep := x.rows()
 	for i := 0; i < x.n; {
-		end, why := d.record(x, offsets, i)
+		end, why := d.record(x, offsets, lines, i)
 		had := len(keep)
 		for r := int32(i); r < int32(end) && why == nil; r++ {
 			if !v.null[r] && v.b[r] {
@@ -160,7 +166,7 @@ func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 		}
 		switch {
 		case why != nil:
-			o.Dead = append(o.Dead, d.failed(f, offsets[i], why))
+			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.at(i), why))
 		case len(keep) == had:
 			o.Filtered = append(o.Filtered, offsets[i])
 		}
@@ -206,13 +212,13 @@ func (d *Decoder) change(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 		return next, nil
 	}
 	defer next.Release()
-	offsets := offsetsOf(rows)
+	offsets, lines := offsetsOf(rows), linesOf(rows)
 	keep := x.rows()
 	defer func() { x.give(keep) }()
 	for i := 0; i < x.n; {
-		end, why := d.record(x, offsets, i)
+		end, why := d.record(x, offsets, lines, i)
 		if why != nil {
-			o.Dead = append(o.Dead, d.failed(f, offsets[i], why))
+			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.at(i), why))
 		} else {
 			keep = append(keep, x.all[i:end]...)
 		}
@@ -222,8 +228,11 @@ func (d *Decoder) change(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 }
 
 // record ends the rows of the record that row i is the first of, and tells why one of them failed: then none of them stays,
-// for a record is rows or a dead letter.
-func (d *Decoder) record(x *exec, offsets []int64, i int) (end int, why *fault) {
+// for a record is rows or a dead letter. Of a record with many events each is one by itself.
+func (d *Decoder) record(x *exec, offsets []int64, lines lines, i int) (end int, why *fault) {
+	if lines.at(i) > 0 {
+		return i + 1, x.failed[i]
+	}
 	for end = i; end < x.n && offsets[end] == offsets[i]; end++ {
 		if why == nil {
 			why = x.failed[end]
@@ -233,13 +242,42 @@ func (d *Decoder) record(x *exec, offsets []int64, i int) (end int, why *fault) 
 }
 
 // failed is the dead letter of the record at an offset, which is one of the Fetch's.
-func (d *Decoder) failed(f *engine.Fetch, offset int64, why *fault) engine.DeadLetter {
+func (d *Decoder) failed(f *engine.Fetch, offset int64, line int32, why *fault) engine.DeadLetter {
 	at, _ := slices.BinarySearchFunc(f.Records, offset, func(r engine.Record, o int64) int { return cmp.Compare(r.Offset, o) })
+	for line > 0 && f.Records[at].Line > 0 && f.Records[at].Line != line { // lines of one record that are read alone
+		at++
+	}
 	place := ""
 	if why.column != "" {
 		place = "/" + why.column
 	}
-	return d.letter(&f.Records[at], ReasonFailed, place, why.msg)
+	r := f.Records[at]
+	if line > 0 && r.Line == 0 {
+		if d.split == nil || d.splitOf != offset { // once for each record, however many of its lines fail
+			d.split, d.splitOf = slices.AppendSeq(d.split[:0], r.Lines()), offset
+		}
+		r.Line, r.Value = line, d.split[line-1]
+	}
+	return d.letter(&r, ReasonFailed, place, why.msg)
+}
+
+// lines tells which event of its record a row is; nil where a record gives one row.
+type lines struct{ index *array.Int32 }
+
+func linesOf(rows arrow.RecordBatch) lines {
+	if at := rows.Schema().FieldIndices(ledger.ColIndex); len(at) == 1 {
+		index, _ := rows.Column(at[0]).(*array.Int32)
+		return lines{index}
+	}
+	return lines{}
+}
+
+// at is the line of row i, from 1 on; 0 for a record as a whole.
+func (l lines) at(i int) int32 {
+	if l.index == nil || l.index.IsNull(i) {
+		return 0
+	}
+	return l.index.Value(i) + 1
 }
 
 // column makes one column of the table; src is what the decoder has under its name.

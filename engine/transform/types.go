@@ -160,7 +160,7 @@ func parseType(s string) (valueType, error) {
 // isLedger tells the columns that are firn's own: they always stay as they are.
 func isLedger(name string) bool {
 	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations:
+	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations:
 		return true
 	}
 	return false

@@ -128,8 +128,8 @@ type HTTP struct {
 type Pipeline struct {
 	Name   string `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
 	Topic  string `yaml:"topic" jsonschema:"required"`
-	Format string `yaml:"format" jsonschema:"enum=json,enum=avro,enum=protobuf" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
-	Schema string `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json, an .avsc for avro, a .proto or a FileDescriptorSet (.desc) for protobuf."`
+	Format string `yaml:"format" jsonschema:"enum=json,enum=json_lines,enum=avro,enum=protobuf" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
+	Schema string `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json and json_lines, an .avsc for avro, a .proto or a FileDescriptorSet (.desc) for protobuf."`
 
 	Registry registry.Config `yaml:"registry" jsonschema_description:"Schema registry (Confluent's API) that knows the schemas which events name."`
 	Subject  string          `yaml:"subject" jsonschema_description:"Without schema: the registry's subject whose newest version the table is made of; default TOPIC-value."`

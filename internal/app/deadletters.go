@@ -99,10 +99,13 @@ func (c *Client) DeadLetters(ctx context.Context, name string, o DeadLetterOptio
 }
 
 // DeadLetter returns one letter with its payload.
-func (c *Client) DeadLetter(ctx context.Context, name string, partition int32, offset int64) (*deadletter.Letter, error) {
+// line chooses one of a record with several events; 0 takes the first that is found.
+func (c *Client) DeadLetter(ctx context.Context, name string, partition int32, offset int64, line int32) (*deadletter.Letter, error) {
 	var out *deadletter.Letter
 	err := c.scanLetters(ctx, name, &deadletter.Filter{Partitions: []int32{partition}, Offsets: []int64{offset}}, true, func(l *deadletter.Letter) error {
-		out = l
+		if l.Line == line || (line == 0 && (out == nil || l.Line < out.Line)) {
+			out = l
+		}
 		return nil
 	})
 	if err == nil && out == nil {
@@ -244,17 +247,25 @@ func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, let
 	letters, still = opened(plan, letters, sealed)
 	for len(letters) > 0 {
 		n := 1
-		for n < len(letters) && n < maxDecoded && letters[n].Partition == letters[0].Partition {
+		// A whole record with many events goes by itself: it becomes rows only when all of its lines do.
+		alone := func(l *deadletter.Letter) bool { return contract.Lines() && l.Line == 0 }
+		for !alone(&letters[0]) && n < len(letters) && n < maxDecoded && letters[n].Partition == letters[0].Partition && !alone(&letters[n]) {
 			n++
 		}
 		p := letters[0].Partition
 		fetch := &engine.Fetch{Partition: p, Start: letters[0].Offset, End: letters[n-1].Offset + 1, LeaderEpoch: -1, FetchedAt: time.Now()}
 		for _, l := range letters[:n] {
-			fetch.Records = append(fetch.Records, engine.Record{Offset: l.Offset, TimestampMs: l.Timestamp.UnixMilli(), Key: l.Key, Value: l.Value})
+			fetch.Records = append(fetch.Records, engine.Record{Offset: l.Offset, Line: l.Line, TimestampMs: l.Timestamp.UnixMilli(), Key: l.Key, Value: l.Value})
 		}
 		d, err := dec.Decode(fetch)
 		if err != nil {
 			return rows, nil, fmt.Errorf("decode dead letters of partition %d: %w", p, err)
+		}
+		if alone(&letters[0]) && len(d.Dead) > 0 {
+			if d.Rows != nil {
+				d.Rows.Release()
+			}
+			d.Rows, d.Dead = nil, d.Dead[:1]
 		}
 		if d.Rows != nil {
 			rows = append(rows, d.Rows)

@@ -44,11 +44,11 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 	if err != nil || len(list) != 3 {
 		t.Fatalf("list %+v, %v", list, err)
 	}
-	one, err := c.DeadLetter(t.Context(), demoTable, list[0].Partition, list[0].Offset)
+	one, err := c.DeadLetter(t.Context(), demoTable, list[0].Partition, list[0].Offset, 0)
 	if err != nil || !bytes.Contains(one.Value, []byte("purchase")) || one.Message == "" {
 		t.Errorf("show %+v, %v", one, err)
 	}
-	if _, err := c.DeadLetter(t.Context(), demoTable, 0, 1<<40); !errors.Is(err, ErrUsage) {
+	if _, err := c.DeadLetter(t.Context(), demoTable, 0, 1<<40, 0); !errors.Is(err, ErrUsage) {
 		t.Errorf("a letter that is not there: %v", err)
 	}
 	dry, err := c.Redrive(t.Context(), demoTable, RedriveOptions{DryRun: true})

@@ -19,6 +19,7 @@ import (
 // The formats of events.
 const (
 	formatJSON     = "json"
+	formatLines    = "json_lines"
 	formatAvro     = "avro"
 	formatProtobuf = "protobuf"
 )
@@ -28,6 +29,9 @@ const (
 	framingConfluent = "confluent"
 	framingNone      = "none"
 )
+
+// isJSON tells whether the events are JSON, one or many in a record.
+func (p Pipeline) isJSON() bool { return p.Format == formatJSON || p.Format == formatLines }
 
 // format is how the events of one pipeline are read.
 type format struct {
@@ -40,12 +44,12 @@ type format struct {
 // checkFormat holds what a format needs, and what means nothing with it.
 func (p Pipeline) checkFormat() error {
 	switch {
-	case p.Schema == "" && p.contract == nil && (p.Format == formatJSON || p.Registry.URL == ""):
-		if p.Format == formatJSON {
+	case p.Schema == "" && p.contract == nil && (p.isJSON() || p.Registry.URL == ""):
+		if p.isJSON() {
 			return errors.New("schema: name the JSON Schema file of the events")
 		}
 		return fmt.Errorf("schema: name the %s schema file of the events, or registry.url to read what their subject has there", p.Format)
-	case p.Format == formatJSON && (p.Registry.URL != "" || p.Subject != ""):
+	case p.isJSON() && (p.Registry.URL != "" || p.Subject != ""):
 		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
 	case p.Format != formatAvro && len(p.Writers) > 0:
 		return errors.New("writer_schemas: they are for Avro's single-object encoding; take them out")
@@ -53,6 +57,8 @@ func (p Pipeline) checkFormat() error {
 		return errors.New("message: message and framing are for Protobuf; take them out")
 	case p.Framing == framingNone && p.Registry.URL != "" && p.Schema != "":
 		return errors.New("framing: without a header nothing names a schema in the registry; take registry out")
+	case p.Format == formatLines && p.Transform.Filter != "":
+		return errors.New("transform.filter: lines of a record that a filter keeps out could not be told from lost ones: filter in queries, or send an event a record")
 	case p.Schema != "" && p.Subject != "":
 		return errors.New("subject: schema says already what the table is made of; keep one of them")
 	}
@@ -108,6 +114,9 @@ func (f *format) load(raw []byte, refs []registry.Reference, name string) (*deco
 	c, err := f.loadSchema(raw, refs, name)
 	if err != nil {
 		return nil, err
+	}
+	if f.cfg.Format == formatLines {
+		c = c.WithLines()
 	}
 	return c.WithRules(f.cfg.Rules)
 }

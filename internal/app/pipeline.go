@@ -146,7 +146,7 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(), props); err != nil {
+	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(contract.Lines()), props); err != nil {
 		return nil, nil, err
 	}
 	dec, err := r.format.decoder(contract, t.Metadata.CurrentSchema())

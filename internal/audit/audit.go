@@ -190,6 +190,8 @@ func (a *auditor) scan(ctx context.Context, meta table.Metadata, set, gone *offs
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	set.close()
+	gone.close()
 	if set == a.rows {
 		a.checkTotals(head)
 	}
@@ -215,10 +217,11 @@ func (a *auditor) readRedriven(ctx context.Context, dead *catalog.Table) error {
 	want := deadletter.Columns(dead.Metadata.CurrentSchema(), false)
 	err = deadletter.Files(ctx, a.wh, files, want, func(_ snapshot.File, l *deadletter.Letter) error {
 		if l.Redriven != 0 {
-			a.redriven.add(l.Partition, l.Offset, 1)
+			a.redriven.addRow(l.Partition, l.Offset, 1, l.Line)
 		}
 		return nil
 	})
+	a.redriven.close()
 	if errors.Is(err, datafile.ErrCorrupt) {
 		return nil // scan has said so
 	}
@@ -228,7 +231,7 @@ func (a *auditor) readRedriven(ctx context.Context, dead *catalog.Table) error {
 // file reads one file. Its faults become problems; the error is for what keeps the audit from going on.
 func (a *auditor) file(ctx context.Context, f snapshot.File, ids ledgerIDs, set, gone *offsets) error {
 	own, ownGone := newOffsets(), newOffsets()
-	got, err := readFile(ctx, a.wh, f, ids, a.opt.AllColumns, found{own.add, ownGone.add})
+	got, err := readFile(ctx, a.wh, f, ids, a.opt.AllColumns, found{own.addRow, ownGone.addRow})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report

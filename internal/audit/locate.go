@@ -65,9 +65,10 @@ func (a *auditor) filesWith(ctx context.Context, meta table.Metadata, wanted map
 	out := map[int32][]string{}
 	for _, f := range files {
 		own := newOffsets()
-		if _, err := readFile(ctx, a.wh, f, ids, false, found{rows: own.add}); err != nil && !errors.Is(err, errFault) {
+		if _, err := readFile(ctx, a.wh, f, ids, false, found{rows: own.addRow}); err != nil && !errors.Is(err, errFault) {
 			return nil, err
 		}
+		own.close()
 		for p, w := range wanted {
 			if b := own.of[p]; b != nil && b.Intersects(w) {
 				out[p] = append(out[p], f.FilePath())

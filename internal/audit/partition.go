@@ -31,7 +31,7 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 	if v, ok := c.vector[id]; ok {
 		p.Vector, p.vector = v, v
 	}
-	p.Rows, p.Distinct = a.rows.rows[id], int64(p.rows.GetCardinality())
+	p.Rows, p.Distinct = a.rows.rows[id], a.rows.distinct(id)
 	p.Doubled = p.Rows - p.Distinct
 	if !p.rows.IsEmpty() {
 		p.First, p.Last = int64(p.rows.Minimum()), int64(p.rows.Maximum())
@@ -56,7 +56,7 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 	early := both(p.dead, known)
 	p.DeadAbove = int64(p.dead.GetCardinality() - early.GetCardinality())
 	p.dead = early
-	p.DeadLetters = int64(p.dead.GetCardinality())
+	p.DeadLetters = int64(both(p.dead, a.dead.wholeOf(id)).GetCardinality() + linesBelow(a.dead.lines[id], p.vector).GetCardinality())
 	known.AndNot(p.rows)
 	known.AndNot(p.dead)
 	known.AndNot(p.deleted)
@@ -97,15 +97,47 @@ func (a *auditor) judge(parts []*partition) {
 		if d := a.dead.doubled[p.Partition.Partition]; d != nil {
 			a.partitionProblem(p, KindDeadDoubled, d, "dead letters are there more than once")
 		}
-		over := both(p.rows, p.dead)
-		redriven := both(over, a.redriven.of[p.Partition.Partition])
+		over, redriven := a.overlap(p)
 		p.Redriven = int64(redriven.GetCardinality())
-		if over.AndNot(redriven); !over.IsEmpty() {
+		if !over.IsEmpty() {
 			p.DeadRows = int64(over.GetCardinality())
 			a.partitionProblem(p, KindDeadOverlap, over, "offsets are a row and a dead letter: a record is one of the two")
 		}
+		a.judgeLines(p)
 		a.judgeGaps(p)
 		a.report.Partitions = append(a.report.Partitions, p.Partition)
+	}
+}
+
+// overlap gives the offsets where a row and a dead letter are of the same event, without those that were redriven, and those.
+// A record as a whole is the same as any line of it.
+func (a *auditor) overlap(p *partition) (over, redriven *roaring64.Bitmap) {
+	id := p.Partition.Partition
+	rowLines, deadLines := a.rows.lines[id], linesBelow(a.dead.lines[id], p.vector)
+	whole := both(both(a.dead.wholeOf(id), p.dead), p.rows)
+	wholeBack := both(whole, a.redriven.wholeOf(id))
+	lines := both(rowLines, deadLines)
+	linesBack := both(lines, a.redriven.lines[id])
+	over, redriven = minus(whole, wholeBack), wholeBack
+	over.Or(offsetsOf(minus(lines, linesBack)))
+	over.Or(both(a.rows.wholeOf(id), offsetsOf(deadLines)))
+	redriven.Or(offsetsOf(linesBack))
+	return over, redriven
+}
+
+// judgeLines looks for records of which some lines are there and some are not.
+func (a *auditor) judgeLines(p *partition) {
+	id := p.Partition.Partition
+	if a.rows.lines[id] == nil && a.dead.lines[id] == nil {
+		return
+	}
+	all := orEmpty(a.rows.lines[id]).Clone()
+	for _, set := range []*offsets{a.dead, a.rowsGone, a.deadGone} {
+		all.Or(orEmpty(set.lines[id]))
+	}
+	if t := minus(torn(all), a.dead.wholeOf(id)); !t.IsEmpty() {
+		p.Missing += int64(t.GetCardinality())
+		a.partitionProblem(p, KindMissing, t, "records are not whole: lines of them are neither row nor dead letter, and others are")
 	}
 }
 
@@ -153,7 +185,7 @@ func (a *auditor) judgeGaps(p *partition) {
 		p.Compared = l.compared
 		p.Unexplained = int64(open.GetCardinality()) + told
 		if !l.missing.IsEmpty() {
-			p.Missing = int64(l.missing.GetCardinality())
+			p.Missing += int64(l.missing.GetCardinality())
 			a.partitionProblem(p, KindMissing, l.missing, "the log has records that are neither row nor dead letter: they were lost")
 		}
 		if l.phantomRows > 0 {

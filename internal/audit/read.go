@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,7 +23,10 @@ import (
 var errFault = errors.New("data file")
 
 // ledgerIDs are the field ids of the ledger columns in a table's schema.
-type ledgerIDs struct{ partition, offset int }
+type ledgerIDs struct {
+	partition, offset int
+	index             int // 0 where a record gives one row
+}
 
 func ledgerColumns(sc *iceberg.Schema) (ids ledgerIDs, err error) {
 	for _, c := range []struct {
@@ -36,8 +40,14 @@ func ledgerColumns(sc *iceberg.Schema) (ids ledgerIDs, err error) {
 		}
 		*c.id = f.ID
 	}
+	if f, ok := sc.FindFieldByName(ledger.ColIndex); ok && f.Type.Equals(iceberg.PrimitiveTypes.Int32) {
+		ids.index = f.ID
+	}
 	return ids, nil
 }
+
+// emitter takes n consecutive offsets of a partition whose records gave one row each (line 0), or one line of a record.
+type emitter func(p int32, first, n int64, line int32)
 
 // fileRows is what one file was found to hold.
 type fileRows struct {
@@ -48,8 +58,8 @@ type fileRows struct {
 
 // found takes what a file holds: runs of consecutive offsets, in file order.
 type found struct {
-	rows    func(p int32, first, n int64)
-	deleted func(p int32, first, n int64) // of rows that delete files take out; nil: they are of no interest
+	rows    emitter
+	deleted emitter // of rows that delete files take out; nil: they are of no interest
 }
 
 // readFile reads the ledger of one file.
@@ -77,7 +87,7 @@ func readFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, ids 
 	return out, err
 }
 
-// readLedger decodes the two columns with parquet-go, after internal/datafile has looked at every byte that it will
+// readLedger decodes the columns of the ledger with parquet-go, after internal/datafile has looked at every byte that it will
 // allocate by.
 func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, ids ledgerIDs, allColumns bool, runs *runs) (out fileRows, err error) {
 	defer func() {
@@ -95,14 +105,18 @@ func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, id
 		}
 	}
 	out.rows = footer.Rows()
-	leaves := [2]int{}
-	for i, id := range []int{ids.partition, ids.offset} {
+	var leaves []int
+	for _, id := range []int{ids.partition, ids.offset} {
 		leaf, ok := footer.Leaf(id)
 		if !ok {
 			out.unledgered = out.rows
 			return out, nil
 		}
-		leaves[i] = leaf
+		leaves = append(leaves, leaf)
+	}
+	// A file from before the column of the index holds whole records.
+	if leaf, ok := footer.Leaf(ids.index); ok && ids.index != 0 {
+		leaves = append(leaves, leaf)
 	}
 	gate := &gate{ra: ra}
 	f, err := parquet.OpenFile(gate, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
@@ -114,7 +128,7 @@ func readLedger(ctx context.Context, ra io.ReaderAt, size int64, name string, id
 	}
 	for g := range footer.RowGroups() {
 		// parquet-go v0.32.0 gives wrong values for most LZ4 pages, without an error (parquet-go issue 608).
-		out.arrow = out.arrow || footer.Compression(g, leaves[0]) == "lz4_raw" || footer.Compression(g, leaves[1]) == "lz4_raw"
+		out.arrow = out.arrow || slices.ContainsFunc(leaves, func(leaf int) bool { return footer.Compression(g, leaf) == "lz4_raw" })
 	}
 	for g, group := range f.RowGroups() {
 		if err := ctx.Err(); err != nil {
@@ -155,10 +169,19 @@ func readArrow(ctx context.Context, ra io.ReaderAt, size int64, name string, ids
 	}
 	want := iceberg.NewSchema(0, iceberg.NestedField{ID: ids.partition, Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32},
 		iceberg.NestedField{ID: ids.offset, Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64})
+	if ids.index != 0 {
+		want = iceberg.NewSchema(0, append(slices.Clone(want.Fields()), iceberg.NestedField{ID: ids.index, Name: ledger.ColIndex, Type: iceberg.PrimitiveTypes.Int32})...)
+	}
 	return r.Scan(ctx, want, func(b arrow.RecordBatch) error {
 		partitions, offsets := b.Column(0).(*array.Int32), b.Column(1).(*array.Int64)
 		for i := range partitions.Len() {
-			to.row(partitions.Value(i), offsets.Value(i), partitions.IsValid(i) && offsets.IsValid(i))
+			line := int64(0)
+			if ids.index != 0 {
+				if c := b.Column(2).(*array.Int32); c.IsValid(i) {
+					line = int64(c.Value(i)) + 1
+				}
+			}
+			to.row(partitions.Value(i), offsets.Value(i), line, partitions.IsValid(i) && offsets.IsValid(i))
 		}
 		return nil
 	})
@@ -167,7 +190,7 @@ func readArrow(ctx context.Context, ra io.ReaderAt, size int64, name string, ids
 // gate serves parquet-go the chunks that were checked, byte for byte, and everything else from the file.
 type gate struct {
 	ra     io.ReaderAt
-	chunks [2]datafile.Chunk
+	chunks [3]datafile.Chunk
 }
 
 func (g *gate) ReadAt(p []byte, at int64) (int, error) {
@@ -181,10 +204,10 @@ func (g *gate) ReadAt(p []byte, at int64) (int, error) {
 
 const valuesAtOnce = 4096
 
-// readGroup reads the two columns of a row group side by side.
-func readGroup(group parquet.RowGroup, leaves [2]int, to *runs) (err error) {
-	var readers [2]parquet.ColumnChunkValueReader
-	var values [2][]parquet.Value
+// readGroup reads the columns of a row group side by side.
+func readGroup(group parquet.RowGroup, leaves []int, to *runs) (err error) {
+	readers := make([]parquet.ColumnChunkValueReader, len(leaves))
+	values := make([][]parquet.Value, len(leaves))
 	for i, leaf := range leaves {
 		readers[i] = parquet.NewColumnChunkValueReader(group.ColumnChunks()[leaf])
 		values[i] = make([]parquet.Value, valuesAtOnce)
@@ -198,8 +221,11 @@ func readGroup(group parquet.RowGroup, leaves [2]int, to *runs) (err error) {
 			}
 		}
 		for i := range n {
-			p, at := values[0][i], values[1][i]
-			to.row(p.Int32(), at.Int64(), !p.IsNull() && !at.IsNull())
+			p, at, line := values[0][i], values[1][i], int64(0)
+			if len(leaves) > 2 && !values[2][i].IsNull() {
+				line = int64(values[2][i].Int32()) + 1
+			}
+			to.row(p.Int32(), at.Int64(), line, !p.IsNull() && !at.IsNull())
 		}
 		left -= n
 	}
@@ -246,18 +272,25 @@ func newRuns(to found, deleted *roaring64.Bitmap) *runs {
 	return r
 }
 
-func (r *runs) row(p int32, at int64, valid bool) {
+// row takes one row; line is 0 for a record as a whole.
+func (r *runs) row(p int32, at, line int64, valid bool) {
+	valid = valid && p >= 0 && at >= 0 && line >= 0 && line <= maxLine && (line == 0 || at <= maxLinedOffset)
 	here := r.at
 	r.at++
 	if r.gone != nil && r.gone.HasNext() && r.gone.PeekNext() == here {
 		r.gone.Next()
-		if valid && p >= 0 && at >= 0 && r.to.deleted != nil {
-			r.to.deleted(p, at, 1)
+		if valid && r.to.deleted != nil {
+			r.to.deleted(p, at, 1, int32(line))
 		}
 		return
 	}
-	if !valid || p < 0 || at < 0 {
+	if !valid {
 		r.unledgered++
+		return
+	}
+	if line > 0 {
+		r.flush()
+		r.to.rows(p, at, 1, int32(line))
 		return
 	}
 	if r.n > 0 && p == r.p && at == r.first+r.n {
@@ -270,7 +303,7 @@ func (r *runs) row(p int32, at int64, valid bool) {
 
 func (r *runs) flush() {
 	if r.n > 0 {
-		r.to.rows(r.p, r.first, r.n)
+		r.to.rows(r.p, r.first, r.n, 0)
 	}
 	r.n = 0
 }

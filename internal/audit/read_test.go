@@ -50,11 +50,11 @@ func foreign(t testing.TB, rows int, codec compress.Codec, version int, column p
 	return buf.Bytes()
 }
 
-var ids = ledgerIDs{2, 3}
+var ids = ledgerIDs{partition: 2, offset: 3}
 
 func read(t testing.TB, data []byte, all bool) (*offsets, fileRows, error) {
 	o := newOffsets()
-	got, err := readLedger(t.Context(), bytes.NewReader(data), int64(len(data)), "some/file", ids, all, newRuns(found{rows: o.add}, nil))
+	got, err := readLedger(t.Context(), bytes.NewReader(data), int64(len(data)), "some/file", ids, all, newRuns(found{rows: o.addRow}, nil))
 	return o, got, err
 }
 
@@ -141,7 +141,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(foreign(f, 20, &zstd.Codec{}, 2, parquet.Encoded(parquet.Optional(parquet.Int(64)), &parquet.DeltaBinaryPacked)))
 	f.Add(foreign(f, 20, &snappy.Codec{}, 1, parquet.Encoded(parquet.Int(64), &parquet.RLEDictionary)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := readLedger(context.Background(), bytes.NewReader(data), int64(len(data)), "some/file", ids, true, newRuns(found{rows: func(int32, int64, int64) {}}, nil))
+		_, err := readLedger(context.Background(), bytes.NewReader(data), int64(len(data)), "some/file", ids, true, newRuns(found{rows: func(int32, int64, int64, int32) {}}, nil))
 		if err != nil && !strings.Contains(err.Error(), "some/file") {
 			t.Errorf("the error does not name the file: %v", err)
 		}

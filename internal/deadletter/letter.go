@@ -33,7 +33,8 @@ const ColRedriven = "redriven_snapshot"
 type Letter struct {
 	Partition int32             `json:"partition"`
 	Offset    int64             `json:"offset"`
-	Timestamp time.Time         `json:"timestamp"` // of the Kafka record
+	Line      int32             `json:"line,omitempty"` // of a record with several events the one that failed, from 1 on; Value is that line
+	Timestamp time.Time         `json:"timestamp"`      // of the Kafka record
 	Ingested  time.Time         `json:"ingested_at"`
 	Reason    string            `json:"reason"`
 	Place     string            `json:"place"`
@@ -61,7 +62,7 @@ func (f *Filter) Match(l *Letter) bool {
 
 // Columns is the part of a dead-letter table's schema that Files reads. Payload asks for key, value and headers as well.
 func Columns(sc *iceberg.Schema, payload bool) *iceberg.Schema {
-	names := []string{"reason", "place", "message", "topic", ColRedriven, ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt}
+	names := []string{"reason", "place", "message", "topic", ColRedriven, ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt}
 	if payload {
 		names = append(names, "raw_key", "raw_value", "headers")
 	}
@@ -121,8 +122,11 @@ func At(b arrow.RecordBatch, i int) (*Letter, bool) {
 		case *array.String:
 			l.text(f.Name, a.Value(i))
 		case *array.Int32:
-			if f.Name == ledger.ColPartition {
+			switch f.Name {
+			case ledger.ColPartition:
 				l.Partition = a.Value(i)
+			case ledger.ColIndex:
+				l.Line = a.Value(i) + 1
 			}
 		case *array.Int64:
 			switch f.Name {

@@ -196,7 +196,7 @@ func leaves(sc *iceberg.Schema) map[string]iceberg.NestedField {
 
 func isLedger(name string) bool {
 	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColTimestamp, ledger.ColIngestedAt:
+	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt:
 		return true
 	}
 	return false

@@ -12,6 +12,7 @@ import (
 const (
 	ColPartition  = "_kafka_partition" // int
 	ColOffset     = "_kafka_offset"    // long
+	ColIndex      = "_kafka_index"     // int, only where a record gives several rows: which of them, from 0 on
 	ColTimestamp  = "_kafka_timestamp" // timestamptz, of the Kafka record
 	ColIngestedAt = "_ingested_at"     // timestamptz, when Firn decoded the row
 )

@@ -39,6 +39,7 @@ type topicLog struct {
 	parts map[int32][]slot
 	txs   []int // states, from transaction 1 on
 	epoch int32
+	lined bool // records hold several events, one a line
 }
 
 func newTopicLog() *topicLog {
@@ -133,18 +134,44 @@ func (l *topicLog) stable(p int32) int64 {
 	return int64(len(l.parts[p]))
 }
 
-// gives says what an offset below the last stable one gives by a contract: isRow, isDead, or isHole for nothing.
-func (l *topicLog) gives(p int32, o int64, contract int) byte {
-	s := l.parts[p][o]
+// lines are what the events of the record at an offset are: the first is of the slot's kind, and which follow is told by the
+// offset. A record with one event alone has line 0.
+func (l *topicLog) lines(p int32, o int64) map[int32]byte {
+	kind := l.parts[p][o].kind
+	if !l.lined || kind == isControl || kind == isHole {
+		return map[int32]byte{0: kind}
+	}
+	out := map[int32]byte{1: kind}
+	for i := range int32(o*5+int64(p)) % 4 {
+		out[i+2] = []byte{isRow, isVaried, isDead}[(int64(i)+o)%3]
+	}
+	return out
+}
+
+// gives says what a line of an offset below the last stable one gives by a contract: isRow, isDead, or isHole for nothing.
+func (l *topicLog) gives(p int32, o int64, kind byte, contract int) byte {
 	switch {
-	case s.kind == isControl, s.kind == isHole, l.txs[s.tx] != txCommitted:
+	case kind == isControl, kind == isHole, l.txs[l.parts[p][o].tx] != txCommitted:
 		return isHole
-	case s.kind == isVaried && contract == 0:
+	case kind == isVaried && contract == 0:
 		return isRow
-	case s.kind == isVaried:
+	case kind == isVaried:
 		return isDead
 	}
-	return s.kind
+	return kind
+}
+
+// payload is the value of the record at an offset.
+func (l *topicLog) payload(p int32, o int64) []byte {
+	lines := l.lines(p, o)
+	if !l.lined {
+		return payloads[lines[0]]
+	}
+	var out []byte
+	for i := range len(lines) {
+		out = append(append(out, payloads[lines[int32(i+1)]]...), '\n')
+	}
+	return out
 }
 
 var payloads = map[byte][]byte{
@@ -166,7 +193,7 @@ func (l *topicLog) stretch(p int32, at int64, n int, now time.Time) *engine.Fetc
 		case l.txs[s.tx] == txAborted:
 			f.Aborted++
 		default:
-			v := payloads[s.kind]
+			v := l.payload(p, o)
 			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: 1_000 + o, Value: v})
 			f.Bytes += int64(len(v))
 		}

@@ -24,8 +24,9 @@ import (
 
 // place is where a row came from.
 type place struct {
-	p int32
-	o int64
+	p    int32
+	o    int64
+	line int32 // of a record with several events; 0: the record as a whole
 }
 
 // state is where the pipeline stands, with recovery's stop as the error.
@@ -77,13 +78,16 @@ func (w *world) checkRows(rows, dead map[place]int, v offset.Vector, rec ledger.
 			return fmt.Errorf("V of partition %d is %d, and only %d can be read", p, at, w.log.stable(p))
 		}
 		for o := range int64(len(w.log.parts[p])) {
-			r, d := rows[place{p, o}], dead[place{p, o}]
-			counted += r
-			if r > 0 {
-				last[p] = o
-			}
-			if err := w.checkOffset(p, o, r, d, v); err != nil {
-				return err
+			for line, kind := range w.log.lines(p, o) {
+				at := place{p, o, line}
+				r, d := rows[at], dead[at]
+				counted += r
+				if r > 0 {
+					last[p] = o
+				}
+				if err := w.checkEvent(at, kind, r, d, v); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -104,24 +108,25 @@ func (w *world) checkRows(rows, dead map[place]int, v offset.Vector, rec ledger.
 	return nil
 }
 
-func (w *world) checkOffset(p int32, o int64, rows, dead int, v offset.Vector) error {
+func (w *world) checkEvent(x place, kind byte, rows, dead int, v offset.Vector) error {
+	p, o := x.p, x.o
 	switch {
 	case rows > 1 || dead > 1:
-		return fmt.Errorf("partition %d offset %d: %d times a row, %d times a dead letter", p, o, rows, dead)
+		return fmt.Errorf("partition %d offset %d line %d: %d times a row, %d times a dead letter", p, o, x.line, rows, dead)
 	case o >= v[p] && rows > 0:
-		return fmt.Errorf("partition %d offset %d is a row beyond V %s", p, o, v)
+		return fmt.Errorf("partition %d offset %d line %d is a row beyond V %s", p, o, x.line, v)
 	case o >= v[p]:
 		return nil // dead letters may go before, where they are committed first, and stay after a rewind
 	}
 	want := 1
-	if w.log.gives(p, o, 0) == isHole {
+	if w.log.gives(p, o, kind, 0) == isHole {
 		want = 0
 	}
 	if rows+dead != want {
-		return fmt.Errorf("partition %d offset %d, V %s: %d rows and %d dead letters, want %d in all", p, o, v, rows, dead, want)
+		return fmt.Errorf("partition %d offset %d line %d, V %s: %d rows and %d dead letters, want %d in all", p, o, x.line, v, rows, dead, want)
 	}
-	if a, b := w.log.gives(p, o, 0), w.log.gives(p, o, 1); want == 1 && (w.oneWay || a == b) && (a == isRow) != (rows == 1) {
-		return fmt.Errorf("partition %d offset %d is a row %t and should be %c", p, o, rows == 1, a)
+	if a, b := w.log.gives(p, o, kind, 0), w.log.gives(p, o, kind, 1); want == 1 && (w.oneWay || a == b) && (a == isRow) != (rows == 1) {
+		return fmt.Errorf("partition %d offset %d line %d is a row %t and should be %c", p, o, x.line, rows == 1, a)
 	}
 	return nil
 }
@@ -175,15 +180,17 @@ func (a *writer) checkHot(ctx context.Context, st engine.State, from offset.Vect
 			return fmt.Errorf("writer %d: its tail of partition %d ends at %d, and only %d can be read", a.id, p, end, a.log.stable(p))
 		}
 		for o := int64(0); o < end; o++ {
-			want := 0
-			if o >= from[p] && a.log.gives(p, o, a.contract) == isRow {
-				want = 1
-				a.stats.hot++
+			for line, kind := range a.log.lines(p, o) {
+				at, want := place{p, o, line}, 0
+				if o >= from[p] && a.log.gives(p, o, kind, a.contract) == isRow {
+					want = 1
+					a.stats.hot++
+				}
+				if got[at] != want {
+					return fmt.Errorf("writer %d: its tail from %s to %s has partition %d offset %d line %d %d times, want %d", a.id, from, cut.End, p, o, line, got[at], want)
+				}
+				delete(got, at)
 			}
-			if got[place{p, o}] != want {
-				return fmt.Errorf("writer %d: its tail from %s to %s has partition %d offset %d %d times, want %d", a.id, from, cut.End, p, o, got[place{p, o}], want)
-			}
-			delete(got, place{p, o})
 		}
 	}
 	if len(got) > 0 {
@@ -239,8 +246,11 @@ func (w *world) read(ctx context.Context, meta table.Metadata, f snapshot.File) 
 		return nil, err
 	}
 	var want []iceberg.NestedField
-	for _, name := range []string{ledger.ColPartition, ledger.ColOffset} {
-		c, _ := meta.CurrentSchema().FindFieldByName(name)
+	for _, name := range []string{ledger.ColPartition, ledger.ColOffset, ledger.ColIndex} {
+		c, ok := meta.CurrentSchema().FindFieldByName(name)
+		if !ok {
+			continue
+		}
 		c.Required = false
 		want = append(want, c)
 	}
@@ -258,9 +268,19 @@ func eachPlace(b arrow.RecordBatch, fn func(place)) error {
 		return fmt.Errorf("rows without ledger columns: %s", b.Schema())
 	}
 	p, o := b.Column(pi[0]).(*array.Int32), b.Column(oi[0]).(*array.Int64)
+	line := func(int) int32 { return 0 }
+	if li := b.Schema().FieldIndices(ledger.ColIndex); len(li) == 1 {
+		index := b.Column(li[0]).(*array.Int32)
+		line = func(i int) int32 {
+			if index.IsNull(i) {
+				return 0
+			}
+			return index.Value(i) + 1
+		}
+	}
 	for i := range int(b.NumRows()) {
 		if !p.IsNull(i) && !o.IsNull(i) {
-			fn(place{p.Value(i), o.Value(i)})
+			fn(place{p.Value(i), o.Value(i), line(i)})
 		}
 	}
 	return nil

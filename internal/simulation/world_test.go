@@ -54,6 +54,9 @@ const maxRows = 10_000
 
 const pipeline = "events"
 
+// linedEvery is of how many schedules one has records with several events each.
+const linedEvery = 3
+
 // breaks are rules that are broken on purpose. The zero value breaks none.
 type breaks struct {
 	strip           string                  // requirements on refs that begin so are left out
@@ -93,6 +96,8 @@ type world struct {
 	rows   catalog.Identifier
 	dead   catalog.Identifier
 	schema *iceberg.Schema // of the rows
+
+	contracts [2]*decode.Contract
 
 	oneWay   bool // all writers decode by one contract
 	calm     bool // nothing goes wrong any more
@@ -139,16 +144,22 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	w.m.noTx, w.m.noHistory, w.m.noSequences = w.rnd.IntN(3) == 0, w.rnd.IntN(3) == 0, w.rnd.IntN(6) == 0 || b.noSequences
 	// Two commits for one batch cannot keep writers with different contracts apart, see docs/exactly-once.md.
 	w.oneWay = w.m.noTx || w.rnd.IntN(2) == 0
+	w.log.lined = seed%linedEvery == 0 // drawn apart: what a seed decides else stays what it was
+	for i, c := range contracts {
+		if w.contracts[i] = c; w.log.lined {
+			w.contracts[i] = c.WithLines()
+		}
+	}
 	ctx := context.Background()
-	t, err := commit.EnsureTable(ctx, w.m, w.rows, contracts[0].IcebergSchema(), nil, nil)
+	t, err := commit.EnsureTable(ctx, w.m, w.rows, w.contracts[0].IcebergSchema(), nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	w.schema = t.Metadata.CurrentSchema()
-	if _, err := commit.EnsureTable(ctx, w.m, w.dead, decode.DeadLetterSchema(), nil, nil); err != nil {
+	if _, err := commit.EnsureTable(ctx, w.m, w.dead, decode.DeadLetterSchema(w.log.lined), nil, nil); err != nil {
 		return nil, err
 	}
-	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay)
+	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t, lines %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay, w.log.lined)
 	return w, nil
 }
 
@@ -219,7 +230,7 @@ func (a *writer) run() error {
 	if a.breaks.committer != nil {
 		a.breaks.committer(c)
 	}
-	d, err := decode.NewJSON(contracts[a.contract], a.schema, decode.Options{})
+	d, err := decode.NewJSON(a.contracts[a.contract], a.schema, decode.Options{})
 	if err != nil {
 		return err
 	}
