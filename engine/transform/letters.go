@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -70,6 +71,9 @@ func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
 		return nil
 	}
 	l.Place = s.place(l.Place)
+	if l.Reason != ReasonFailed {
+		l.Message = withoutBytes(l.Message)
+	}
 	if s.policy == LettersRedact {
 		if l.Value != nil {
 			l.Value = []byte(Redacted)
@@ -88,6 +92,19 @@ func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
 	l.Value = s.aead.Seal(out, nonce, packRecord(l.Key, l.Value, l.Headers), origin(partition, l.Offset))
 	l.Key, l.Headers = nil, nil
 	return nil
+}
+
+// fromPayload are the parts of a decoder's message that may come from the payload: a character that stands where another was
+// expected, and numbers that were read there.
+var fromPayload = regexp.MustCompile(`'[^']{1,6}'|0x[0-9a-f]+|\b[0-9a-f]{16}\b|-?\d[\d.]*`)
+
+// withoutBytes leaves out what a message may have of the payload, and keeps where it was found.
+func withoutBytes(msg string) string {
+	at := strings.LastIndex(msg, " (byte ")
+	if at < 0 {
+		at = len(msg)
+	}
+	return fromPayload.ReplaceAllString(msg[:at], "…") + msg[at:]
 }
 
 // origin binds a sealed record to where it came from, so that it opens nowhere else.

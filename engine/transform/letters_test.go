@@ -88,6 +88,20 @@ func TestPlacesOfSealedLetters(t *testing.T) {
 	}
 }
 
+func TestMessagesOfSealedLetters(t *testing.T) {
+	for in, want := range map[string]string{
+		"found 'M' where a value was expected (byte 12)":                           "found … where a value was expected (byte 12)",
+		"found byte 0x07 where ',' was expected (byte 3)":                          "found byte … where … was expected (byte 3)",
+		"5 seconds and -7 nanoseconds are no valid timestamp (byte 2)":             "… seconds and … nanoseconds are no valid timestamp (byte 2)",
+		"string where the contract wants integer (byte 6)":                         "string where the contract wants integer (byte 6)",
+		"no schema of the pipeline has the fingerprint 00ff11223344aabb: (byte 2)": "no schema of the pipeline has the fingerprint …: (byte 2)",
+	} {
+		if got := withoutBytes(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	f.Add(packRecord([]byte("k"), nil, []engine.Header{{Key: "a", Value: []byte("b")}, {Key: ""}}))
 	f.Add([]byte{0, 0, 200})
