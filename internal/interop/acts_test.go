@@ -24,7 +24,6 @@ type act struct {
 	effect  func(*producer) // on what is expected of the table; with the producer paused
 	rewinds bool            // the table is set back, so Firn reads again in the next epoch
 	settle  int             // commits of Firn that are to lie between what came before and the act
-	deletes bool            // it leaves row deletes, which live until the next act
 }
 
 // answer is what a driver tells of an act.
@@ -56,7 +55,6 @@ func (l *lake) does(a act, down bool) answer {
 		l.t.Fatal(err)
 	}
 	took := time.Since(began)
-	l.rowDeletes = a.deletes
 	if a.effect != nil {
 		l.prod.mu.Lock()
 		a.effect(l.prod)

@@ -65,9 +65,7 @@ func (l *lake) sparkActs(down bool) {
 	l.does(adds("append", 7, nil), down)
 	l.does(adds("append_absent", 5, nil), down)
 	l.does(removes("delete", 0, 10, 40, 0, args("mode", "copy-on-write")), down)
-	onRead := removes("delete", 3, 20, 30, 0, args("mode", "merge-on-read"))
-	onRead.deletes = true
-	l.does(onRead, down)
+	l.does(removes("delete", 3, 20, 30, 0, args("mode", "merge-on-read")), down)
 	l.does(act{verb: "rewrite_data_files"}, down)
 	l.does(removes("merge", 1, 5, 25, 3, args("n", 3)), down)
 	l.does(act{verb: "far", args: args("n", 2)}, down)

@@ -45,7 +45,5 @@ func TestTrino(t *testing.T) {
 	l.commitAtOnce(py, py, l.engine, 3)
 	l.engine.always = args("table", table)
 	l.does(adds("append", 5, nil), false)
-	gone := removes("delete", 0, 10, 40, 0, nil)
-	gone.deletes = true
-	l.does(gone, false)
+	l.does(removes("delete", 0, 10, 40, 0, nil), false) // by position: merge-on-read
 }
