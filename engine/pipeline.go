@@ -270,6 +270,7 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 			s.DecodedKafka = d.MinKafka
 		}
 		s.Consumed[partition] = d.Range.End
+		s.sawSchemas(d.SchemaIDs)
 		s.TailBytes = p.st.Tail.Bytes()
 		s.PendingRows += rows + int64(len(d.Dead))
 		if s.PendingSince.IsZero() {
@@ -406,6 +407,7 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 		s.Problem, s.ProblemKind = "", ""
 		if c.SnapshotID != 0 {
 			s.SnapshotID, s.LastCommit, s.Snapshots = c.SnapshotID, now, s.Snapshots+1
+			s.schemaChanged(c, now)
 			s.CommitSeconds, s.Phases = now.Sub(began).Seconds(), c.Phases
 			if !b.MinKafka.IsZero() {
 				s.CommittedFreshness.add(now.Sub(b.MinKafka))

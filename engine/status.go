@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,6 +57,11 @@ type Status struct {
 	Gaps, GapOffsets int64  // jumped over, because Kafka no longer held them
 	LastGap          string // what and where
 
+	SchemaIDs        []uint32 // of the registry's schemas that events were written with lately; not changed once set
+	SchemaID         int      // of the table's schema, as of the last commit
+	SchemaChanges    int64    // that commits made because events needed them
+	LastSchemaChange string   // what, and when
+
 	CommitError   string // of the attempt under way; empty after a success
 	CommitErrorAt time.Time
 	Problem       string // why the last generation ended; empty once a commit succeeded after it
@@ -91,6 +97,28 @@ func (w Window) Quantile(q float64) time.Duration {
 type statusBoard struct {
 	mu sync.Mutex
 	s  Status
+}
+
+// maxSchemaIDs bounds the ids that a status names.
+const maxSchemaIDs = 8
+
+// sawSchemas takes in the ids of a stretch, the latest behind.
+func (s *Status) sawSchemas(ids []uint32) {
+	if len(ids) == 0 || slices.Equal(ids, s.SchemaIDs) {
+		return
+	}
+	all := slices.DeleteFunc(slices.Clone(s.SchemaIDs), func(id uint32) bool { return slices.Contains(ids, id) })
+	all = append(all, ids...)
+	s.SchemaIDs = all[max(0, len(all)-maxSchemaIDs):]
+}
+
+// schemaChanged notes what a commit changed of the table's schema.
+func (s *Status) schemaChanged(c Committed, now time.Time) {
+	s.SchemaID = c.SchemaID
+	if len(c.SchemaChanges) > 0 {
+		s.SchemaChanges += int64(len(c.SchemaChanges))
+		s.LastSchemaChange = strings.Join(c.SchemaChanges, ", ") + " at " + now.UTC().Format(time.RFC3339)
+	}
 }
 
 func (b *statusBoard) set(f func(*Status)) {

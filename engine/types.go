@@ -146,6 +146,8 @@ type Decoded struct {
 	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
 	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
 	Filtered []int64    // ascending offsets of records that a filter kept out: they are neither rows nor dead letters
+	// SchemaIDs are those of the registry's schemas that records were written with, as far as a bound allows.
+	SchemaIDs []uint32
 
 	Events     int64       // rows and dead letters
 	Complete   int64       // rows that lack nothing of what the contract wants; dead letters never count as complete
@@ -157,7 +159,9 @@ type Decoder interface {
 	// Decode never fails for bad payloads (they become dead letters); it copies what it keeps, so f may be
 	// released afterwards. An error means that the decoder itself cannot go on.
 	Decode(f *Fetch) (Decoded, error)
-	// ArrowSchema is the schema of Decoded.Rows, with Iceberg field ids in the metadata (PARQUET:field_id).
+	// ArrowSchema is the schema of Decoded.Rows as of the last Decode, with Iceberg field ids in the metadata
+	// (PARQUET:field_id). It may grow with a schema that Decode meets: columns are added and widened, none is taken away.
+	// Columns that no table has yet have ids from evolve.FirstNew on, and go by their names until a commit gives them one.
 	ArrowSchema() *arrow.Schema
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,12 @@ func printStatus(w io.Writer, s *app.Status) {
 		row(w, "  lag", fmt.Sprintf("%s records, %s", count(p.LagRecords), seconds(p.LagSeconds)))
 		row(w, "  committed after", fmt.Sprintf("p50 %s, p95 %s", seconds(p.FreshP50), seconds(p.FreshP95)))
 		row(w, "  last commit", clock(p.LastCommit))
+		if len(p.SchemaIDs) > 0 {
+			row(w, "  schema ids", strings.Trim(fmt.Sprint(p.SchemaIDs), "[]")+fmt.Sprintf(", into schema %d of the table", p.TableSchema))
+		}
+		if p.SchemaChanges > 0 {
+			row(w, "  schema changes", fmt.Sprintf("%d; %s", p.SchemaChanges, p.LastSchemaChange))
+		}
 		if p.Gaps > 0 {
 			row(w, "  GAPS", fmt.Sprintf("%d, %d offsets were never read; %s", p.Gaps, p.GapOffsets, p.LastGap))
 		}

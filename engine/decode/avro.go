@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 
 	"github.com/apache/iceberg-go"
 
@@ -36,6 +37,9 @@ type AvroOptions struct {
 	Options
 	// Schemas gives the schemas of ids in the Confluent wire format; nil makes such events dead letters.
 	Schemas Schemas
+	// Follow lets the columns grow with the schemas that ids name: new fields that may be null or have a default, wider
+	// types, and fields that are gone. Without it events are read as the contract has them, and further fields read over.
+	Follow bool
 	// Writers are schemas that events in single-object encoding may be written with, beside the contract's own.
 	Writers []string
 }
@@ -43,9 +47,13 @@ type AvroOptions struct {
 // Avro decodes Avro events of one contract into rows of one table schema. It implements engine.Decoder.
 type Avro struct {
 	rows
+	contract *Contract
 	event    *valuePlan
 	schemas  Schemas
-	last     uint32 // whose plan lastPlan is, when there is one
+	follows  bool
+	next     *avroReaderNow // what a schema just met asks for; halt is errGrown then
+	seen     []uint32       // schema ids of the present batch
+	last     uint32         // whose plan lastPlan is, when there is one
 	lastPlan *avroPlan
 	plans    map[uint32]*avroPlan
 	prints   map[uint64]*avroPlan // of fingerprints, little-endian
@@ -60,9 +68,11 @@ type Avro struct {
 
 // avroPlan is a writer's schema joined with the reader's, or why that cannot be.
 type avroPlan struct {
+	writer  *avroType
 	root    avroNode
 	fills   int64 // bytes of the defaults that each event gets
 	failure failure
+	err     error // of the resolution, beside failure
 }
 
 var _ engine.Decoder = (*Avro)(nil)
@@ -73,14 +83,13 @@ func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
 	if c.root.avro == nil {
 		return nil, fmt.Errorf("%w: %s is no Avro schema", ErrContract, c.Name)
 	}
-	d := &Avro{schemas: o.Schemas, keys: keySet{seed: maphash.MakeSeed()}, plans: map[uint32]*avroPlan{}, prints: map[uint64]*avroPlan{}}
-	shared, event, err := newRows(c, sc, o.Options)
+	d := &Avro{schemas: o.Schemas, follows: o.Follow, keys: keySet{seed: maphash.MakeSeed()}, plans: map[uint32]*avroPlan{}, prints: map[uint64]*avroPlan{}}
+	d.opt = o.Options
+	r, err := d.reader(c, sc)
 	if err != nil {
 		return nil, err
 	}
-	d.rows = shared
-	d.event = &valuePlan{kind: kindStruct, col: event.col, obj: event, avro: c.root.avro}
-	d.read = d.payload
+	d.take(r)
 	own := d.plan(c.root.avro)
 	if own.failure.reason != "" {
 		return nil, fmt.Errorf("%w: %s cannot read what is written with it: %s", ErrContract, c.Name, own.failure.message)
@@ -100,19 +109,29 @@ func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
 	return d, nil
 }
 
-// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now.
+// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now, or when the table
+// cannot follow one and the pipeline is to stop at that. The rows are all in the schema that the last of them needs; a
+// schema is followed once, so what it is read again for comes to an end.
 func (d *Avro) Decode(f *engine.Fetch) (engine.Decoded, error) {
-	d.filled = 0
-	return d.rows.Decode(f)
+	for {
+		d.filled, d.lastPlan, d.seen = 0, nil, d.seen[:0]
+		out, err := d.rows.Decode(f)
+		if !errors.Is(err, errGrown) {
+			out.SchemaIDs = slices.Clone(d.seen)
+			return out, err
+		}
+		d.take(d.next)
+		d.next = nil
+	}
 }
 
 // plan joins a writer's schema with the reader's.
 func (d *Avro) plan(w *avroType) *avroPlan {
 	rs := avroResolver{skips: map[*avroType]*avroNode{}}
-	p := &avroPlan{}
+	p := &avroPlan{writer: w}
 	var err error
 	if p.root, err = rs.resolve(w, d.event.avro, d.event); err != nil {
-		p.failure = failure{reason: ReasonIncompatible, message: cut(err.Error(), maxMessage)}
+		p.err, p.failure = err, failure{reason: ReasonIncompatible, message: cut(err.Error(), maxMessage)}
 	}
 	p.fills = p.root.everyFill()
 	return p
@@ -128,7 +147,9 @@ func (d *Avro) planOf(id uint32) *avroPlan {
 		s, err := d.schemas.Schema(id)
 		switch {
 		case err == nil:
-			p = d.planText(s)
+			if p = d.planText(s); p == nil {
+				return nil
+			}
 		case errors.Is(err, registry.ErrNotFound):
 			// Not kept: the registry may come to know it, and remembers for a while by itself that it does not.
 			return &avroPlan{failure: failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}}
@@ -144,9 +165,16 @@ func (d *Avro) planOf(id uint32) *avroPlan {
 		d.plans[id] = p
 	}
 	d.last, d.lastPlan = id, p
+	if len(d.seen) < maxSeen && !slices.Contains(d.seen, id) {
+		d.seen = append(d.seen, id)
+	}
 	return p
 }
 
+// maxSeen bounds the schema ids that a batch names.
+const maxSeen = 16
+
+// planText plans a schema of the registry's; nil when the columns have to grow first, or halt says why not.
 func (d *Avro) planText(s registry.Schema) *avroPlan {
 	if s.Type != registry.TypeAvro {
 		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: fmt.Sprintf("schema id %d is of type %s", s.ID, cut(s.Type, maxPlaceName))}}
@@ -159,11 +187,31 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 	if err != nil {
 		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", s.ID, err), maxMessage)}}
 	}
-	p := d.plan(w)
-	if p.failure.reason != "" {
+	if sameNamed(w, d.event.avro) != nil { // not a schema of these events at all, so nothing to be followed
+		p := d.plan(w)
 		p.failure.message = fmt.Sprintf("schema id %d: %s", s.ID, p.failure.message)
+		return p
 	}
-	return p
+	var p *avroPlan
+	if d.follows {
+		d.next, err = d.follow(w)
+		if d.next != nil {
+			d.halt = errGrown
+			return nil
+		}
+	}
+	if err == nil {
+		if p = d.plan(w); p.err == nil {
+			return p
+		}
+		err = p.err
+	}
+	fail, err := d.opt.misfit(uint32(s.ID), err)
+	if err != nil {
+		d.halt = err
+		return nil
+	}
+	return &avroPlan{writer: w, failure: fail}
 }
 
 // payload reads one event into the columns of the contract.

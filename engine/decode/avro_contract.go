@@ -15,6 +15,10 @@ func LoadAvro(raw []byte, refs []string, name string) (*Contract, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrContract, name, err)
 	}
+	return avroContract(t, name)
+}
+
+func avroContract(t *avroType, name string) (*Contract, error) {
 	if t.kind != avroRecord {
 		return nil, fmt.Errorf("%w: %s is %s at its top: it must be a record, whose fields become columns", ErrContract, name, t)
 	}
@@ -172,7 +176,7 @@ func (r *avroReader) record(t *avroType, v *valueType, at string) error {
 		if f.doc != "" {
 			ft.doc = f.doc
 		}
-		v.fields = append(v.fields, field{name: f.name, required: true, typ: ft})
+		v.fields = append(v.fields, field{name: f.name, of: f.of, required: true, typ: ft})
 	}
 	return nil
 }

@@ -314,19 +314,16 @@ func (rs *avroResolver) record(n *avroNode, w, r *avroType, v *valuePlan) error 
 	n.steps = make([]avroStep, 0, len(w.fields))
 	filled := make([]bool, len(r.fields))
 	for _, wf := range w.fields {
-		i := readerField(r, wf.name, w, filled)
-		if i < 0 {
-			n.ignored++
-			n.steps = append(n.steps, avroStep{node: *rs.skip(wf.typ), name: wf.name})
-			continue
-		}
-		filled[i] = true
-		val := v.obj.plan(r.fields[i].name)
-		node, err := rs.resolve(wf.typ, val.avro, val)
+		step, i, err := rs.step(wf, w, r, v, filled)
 		if err != nil {
 			return err
 		}
-		n.steps = append(n.steps, avroStep{node: node, name: r.fields[i].name})
+		if i < 0 {
+			n.ignored++
+		} else {
+			filled[i] = true
+		}
+		n.steps = append(n.steps, step)
 	}
 	for i, rf := range r.fields {
 		if filled[i] {
@@ -343,20 +340,49 @@ func (rs *avroResolver) record(n *avroNode, w, r *avroType, v *valuePlan) error 
 
 func (o *objectPlan) plan(name string) *valuePlan { return &o.fields[o.index[name]].val }
 
-// readerField finds the reader's field for a writer's: the one of that name, else one with an alias of it whose own
-// name the writer does not have.
-func readerField(r *avroType, name string, w *avroType, filled []bool) int {
+// step plans one field of the writer's: into the first of the reader's fields for it that can read it, -1 where there is none.
+func (rs *avroResolver) step(wf avroField, w, r *avroType, v *valuePlan, filled []bool) (avroStep, int, error) {
+	var first error
+	for _, i := range readerFields(r, wf.name, w, filled) {
+		val := v.obj.plan(r.fields[i].name)
+		node, err := rs.resolve(wf.typ, val.avro, val)
+		if err == nil {
+			name := r.fields[i].name
+			if r.fields[i].of != "" {
+				name = r.fields[i].of
+			}
+			return avroStep{node: node, name: name}, i, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first != nil {
+		return avroStep{}, -1, first
+	}
+	return avroStep{node: *rs.skip(wf.typ), name: wf.name}, -1, nil
+}
+
+// readerFields finds the reader's fields for a writer's: the one of that name, else one with an alias of it whose own
+// name the writer does not have; and those that stand for another type of the same name.
+func readerFields(r *avroType, name string, w *avroType, filled []bool) []int {
+	var out []int
 	for i, f := range r.fields {
 		if f.name == name {
-			return i
+			out = append(out, i)
 		}
 	}
 	for i, f := range r.fields {
-		if !filled[i] && slices.Contains(f.aliases, name) && !slices.ContainsFunc(w.fields, func(o avroField) bool { return o.name == f.name }) {
-			return i
+		if len(out) == 0 && !filled[i] && slices.Contains(f.aliases, name) && !slices.ContainsFunc(w.fields, func(o avroField) bool { return o.name == f.name }) {
+			out = append(out, i)
 		}
 	}
-	return -1
+	for i, f := range r.fields {
+		if f.of == name {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 // fill plans the default of a field that the writer does not have.

@@ -68,6 +68,7 @@ type avroType struct {
 
 type avroField struct {
 	name    string
+	of      string // what writers call it, where it is not name (avroMerger)
 	aliases []string
 	doc     string
 	typ     *avroType

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -105,9 +106,15 @@ type valueType struct {
 
 type field struct {
 	name     string
+	of       string // what events call it, where it is not name: a reader of several schemas has one field for each type
+	column   string // what the table calls it, where it is not name
 	required bool
 	typ      *valueType
 }
+
+// inEvents is the field's name in events, inTable its column's.
+func (f field) inEvents() string { return cmp.Or(f.of, f.name) }
+func (f field) inTable() string  { return cmp.Or(f.column, f.inEvents()) }
 
 // checks are the limits that a value must keep beside its type; each is nil or zero when the contract has none.
 type checks struct {
@@ -171,7 +178,7 @@ func (s *idSource) next() int { *s++; return int(*s) }
 func icebergFields(fields []field, ids *idSource) []iceberg.NestedField {
 	out := make([]iceberg.NestedField, len(fields))
 	for i, f := range fields {
-		out[i] = iceberg.NestedField{ID: ids.next(), Name: f.name, Doc: f.typ.doc}
+		out[i] = iceberg.NestedField{ID: ids.next(), Name: f.inTable(), Doc: f.typ.doc}
 	}
 	for i, f := range fields {
 		out[i].Type = icebergType(f.typ, ids)

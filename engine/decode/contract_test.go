@@ -126,13 +126,13 @@ func TestTableAndContractMustFit(t *testing.T) {
 	}{
 		{str, led(f("v", prim.String, false)), ""},
 		{str, led(f("v", prim.String, false), iceberg.NestedField{ID: 9, Name: "w", Type: list(prim.UUID, false)}), ""},
-		{str, led(f("value", prim.String, false)), `column v: the contract has the field (#/properties/v, string), the table has no such column; add the column to the table or take the field out of the contract`},
-		{str, led(f("vv", prim.String, false)), `the nearest column is "vv"`},
+		{str, led(f("value", prim.String, false)), ""}, // the table grows
+		{str, led(f("V", prim.String, false)), `column v differs from column V in upper and lower case only`},
 		{str, led(f("v", prim.Int64, false)), `column v: the contract says string (#/properties/v), the table says long; change one of them`},
 		{str, led(f("v", prim.String, true)), `lets it be absent or null`},
 		{str, led(f("v", prim.String, false), iceberg.NestedField{ID: 9, Name: "w", Type: prim.Int32, Required: true}), `column w: the table requires it, the contract has no such field`},
 		{`{"type":"integer","format":"int32"}`, led(f("v", prim.Int64, false)), ""},
-		{`{"type":"integer"}`, led(f("v", prim.Int32, false)), `the contract says long`},
+		{`{"type":"integer"}`, led(f("v", prim.Int32, false)), ""},
 		{`{"type":"number","format":"decimal","x-precision":5,"x-scale":2}`, led(f("v", iceberg.DecimalTypeOf(9, 2), false)), ""},
 		{`{"type":"number","format":"decimal","x-precision":5,"x-scale":2}`, led(f("v", iceberg.DecimalTypeOf(9, 3), false)), `decimal(5, 2)`},
 		{`{"type":"array","items":{"type":"string"}}`, led(f("v", list(prim.String, true), false)), ""},
@@ -143,7 +143,7 @@ func TestTableAndContractMustFit(t *testing.T) {
 		{`{"type":"object","additionalProperties":{"type":["string","null"]}}`,
 			led(f("v", &iceberg.MapType{KeyID: 2, KeyType: prim.String, ValueID: 3, ValueType: prim.String, ValueRequired: true}, false)), `the table requires map values`},
 		{`{"type":"object","properties":{"x":{"type":"string"}}}`, led(f("v", prim.String, false)), `the contract says struct`},
-		{`{"type":"object","properties":{"x":{"type":"string"}}}`, led(f("v", &iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 2, Name: "y", Type: prim.String}}}, false)), `column v.x: the contract has the field`},
+		{`{"type":"object","properties":{"x":{"type":"string"}}}`, led(f("v", &iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 2, Name: "y", Type: prim.String}}}, false)), ""},
 		{str, iceberg.NewSchema(0, f("v", prim.String, false)), "the table has no column _kafka_partition int"},
 		{str, iceberg.NewSchema(0, f("v", prim.String, false), iceberg.NestedField{ID: 2, Name: ledger.ColPartition, Type: prim.Int64}), "_kafka_partition is long and must be int"},
 	} {

@@ -118,10 +118,6 @@ func (pl *planner) errorf(place, format string, args ...any) error {
 func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field, isLedger func(string) bool) (*column, *objectPlan, error) {
 	col := &column{layout: layoutStruct, alloc: pl.alloc}
 	obj := &objectPlan{col: col, closed: pl.contract.root.closed, depth: 1}
-	user := slices.DeleteFunc(slices.Clone(fields), func(f iceberg.NestedField) bool { return slices.Contains(ownColumns, f.Name) })
-	if err := pl.missing(pl.contract.root, user, ""); err != nil {
-		return nil, nil, err
-	}
 	for i, f := range fields {
 		if isLedger(f.Name) && (f.Name != ledger.ColIndex || pl.contract.lines) {
 			k, err := pl.leaf(arrowFields[i].Type)
@@ -150,28 +146,9 @@ func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field,
 	return col, obj, nil
 }
 
-// missing reports the first field of the contract that the table lacks.
-func (pl *planner) missing(t *valueType, fields []iceberg.NestedField, path string) error {
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.Name
-	}
-	for _, f := range t.fields {
-		if slices.Contains(names, f.name) {
-			continue
-		}
-		hint := "add the column to the table or take the field out of the contract"
-		if n := nearest(f.name, names); n != "" {
-			hint += fmt.Sprintf("; the nearest column is %q", n)
-		}
-		return pl.errorf(path+f.name, "the contract has the field (#%s, %s), the table has no such column; %s", f.typ.pointer, kindNames[f.typ.kind], hint)
-	}
-	return nil
-}
-
 // structField plans one column of a struct: by the contract's field of that name, or null in every row.
 func (pl *planner) structField(obj *objectPlan, t *valueType, f iceberg.NestedField, dt arrow.DataType, path string) (*column, error) {
-	i := slices.IndexFunc(t.fields, func(c field) bool { return c.name == f.Name })
+	i := slices.IndexFunc(t.fields, func(c field) bool { return c.inTable() == f.Name })
 	if i < 0 {
 		if f.Required {
 			return nil, pl.errorf(path+f.Name, "the table requires it, the contract has no such field; make the column optional or add the field as required")
@@ -267,9 +244,6 @@ func (pl *planner) structValue(v *valuePlan, t *valueType, it iceberg.Type, dt a
 	st, ok := it.(*iceberg.StructType)
 	if !ok {
 		return pl.incompatible(t, it, path)
-	}
-	if err := pl.missing(t, st.FieldList, path+"."); err != nil {
-		return err
 	}
 	v.col = &column{dt: dt, layout: layoutStruct, alloc: pl.alloc}
 	v.obj = &objectPlan{col: v.col, closed: t.closed, depth: depth}

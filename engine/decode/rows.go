@@ -47,6 +47,8 @@ type Options struct {
 	MaxValueBytes int
 	// EventTime is the dotted path of the field that says when the event happened; empty takes the contract's.
 	EventTime string
+	// OnIncompatible is what becomes of events in a schema that the table cannot follow; empty: DeadLetter.
+	OnIncompatible string
 	// Mem gives the buffers of the batches; nil means Arrow's default, which is Go's heap.
 	Mem memory.Allocator
 	// Now is the clock for _ingested_at; nil means time.Now.
@@ -78,6 +80,7 @@ func (o Options) withDefaults() (Options, error) {
 type rows struct {
 	opt       Options
 	schema    *arrow.Schema
+	table     *iceberg.Schema // the table's, with the columns that the contract needs beside
 	root      *column
 	led       ledgerColumns
 	eventTime *column // nil when the table has none
@@ -103,16 +106,21 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	if err != nil {
 		return rows{}, nil, err
 	}
+	c = c.onto(sc, o.OnIncompatible == NewColumn)
+	sc, misfit := c.grow(sc)
 	as, err := table.SchemaToArrowSchema(sc, nil, true, false)
 	if err != nil {
 		return rows{}, nil, fmt.Errorf("%w: the table's schema has no Arrow form: %w", ErrContract, err)
 	}
-	d := rows{opt: o, schema: as, lines: c.lines}
+	d := rows{opt: o, schema: as, table: sc, lines: c.lines}
 	pl := planner{contract: c, alloc: o.Mem, maxDepth: o.MaxDepth}
 	fields := sc.Fields()
 	var event *objectPlan
 	if d.root, event, err = pl.root(fields, as.Fields(), isLedger); err != nil {
 		return rows{}, nil, err
+	}
+	if misfit != nil { // the planner found nothing that it could say more of
+		return rows{}, nil, misfit
 	}
 	if d.rules, err = newRuleSet(c, event, pl.flags); err != nil {
 		return rows{}, nil, err

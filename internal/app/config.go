@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/apache/iceberg-go"
@@ -137,6 +138,8 @@ type Pipeline struct {
 	Framing  string          `yaml:"framing" jsonschema:"enum=confluent,enum=none" jsonschema_description:"Protobuf: what stands before an event: Confluent's header (default), or none."`
 	Writers  []string        `yaml:"writer_schemas" jsonschema_description:"Avro in single-object encoding: files of older schemas that events may be written with."`
 
+	OnIncompatible string `yaml:"on_incompatible_schema" jsonschema:"enum=stop,enum=dead_letter,enum=new_column" jsonschema_description:"When the table cannot follow the schema of events (docs/formats.md): stop until a person decides (default without schema), make them dead letters (default with schema), or give such fields a column of their own, NAME_v2."`
+
 	// Rules are what the events must keep beside the types of the schema.
 	Rules decode.Rules `yaml:"contract" jsonschema_description:"What events must keep beside their types, and what happens to those that do not (docs/formats.md)."`
 
@@ -180,6 +183,10 @@ func (p Pipeline) WithDefaults() Pipeline {
 		p.Gaps = p.Table + "_gaps"
 	}
 	setDefault(&p.OnGap, d.OnGap)
+	if p.follows() {
+		setDefault(&p.OnIncompatible, decode.Stop)
+	}
+	setDefault(&p.OnIncompatible, decode.DeadLetter)
 	setDefault(&p.OnRecreate, recreatedHold)
 	return p
 }
@@ -204,6 +211,12 @@ func (p Pipeline) Validate() error {
 	if p.Gaps == p.Table || p.Gaps == p.DeadLetter {
 		return errors.New("gaps_table: it must be another table than table and dead_letter_table")
 	}
+	if !slices.Contains([]string{decode.Stop, decode.DeadLetter, decode.NewColumn}, p.OnIncompatible) {
+		return fmt.Errorf("on_incompatible_schema: %q: take stop, dead_letter or new_column", p.OnIncompatible)
+	}
+	if p.OnIncompatible == decode.NewColumn && p.Transform.Active() {
+		return errors.New("on_incompatible_schema: new_column would bring columns that transform has not seen: take stop or dead_letter")
+	}
 	if p.OnRecreate != recreatedHold {
 		return fmt.Errorf("on_topic_recreated: %q: %s is the only way in one table, because offsets of two logs would meet in it; give the new topic a table of its own, or state where to read on: firn offsets resolve --this-topic (docs/decisions/0007-topic-generations.md)", p.OnRecreate, recreatedHold)
 	}
@@ -214,6 +227,12 @@ func (p Pipeline) Validate() error {
 		return errors.New("allowed_lateness: durations cannot be negative")
 	}
 	return p.engine().Validate()
+}
+
+// follows tells that the table follows the schemas that events name. A schema file says what the table is made of, and a
+// transform has to have seen every column: nothing new gets past a mask.
+func (p Pipeline) follows() bool {
+	return p.Schema == "" && p.contract == nil && p.Format != formatJSON && p.Framing != framingNone && !p.Transform.Active()
 }
 
 func (p Pipeline) engine() engine.Config {

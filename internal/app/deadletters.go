@@ -228,7 +228,11 @@ const maxDecoded = 10_000
 
 // decodeLetters reads letters, which are sorted by partition and offset, as records of their partitions.
 func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, letters []deadletter.Letter, sealed *string) (rows []arrow.RecordBatch, still []engine.Dead, err error) {
-	dec, err := f.decoder(contract, sc)
+	policy := decode.DeadLetter // a letter that stays one stops no redrive
+	if f.cfg.OnIncompatible == decode.NewColumn {
+		policy = decode.NewColumn
+	}
+	dec, err := f.decoder(contract, sc, policy)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -184,20 +184,21 @@ func (f *format) schema(c *decode.Contract) (*iceberg.Schema, error) {
 	return plan.Schema(), nil
 }
 
-// decoder makes the decoder of a table with the given schema, transform included.
-func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
+// decoder makes the decoder of a table with the given schema, transform included; onIncompatible is what it does with events
+// that the table cannot follow.
+func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema, onIncompatible string) (engine.Decoder, error) {
 	plan, err := f.transform(c)
 	if err != nil {
 		return nil, err
 	}
 	if plan == nil {
-		return f.plainDecoder(c, sc)
+		return f.plainDecoder(c, sc, onIncompatible)
 	}
 	b, err := plan.Bind(sc)
 	if err != nil {
 		return nil, err
 	}
-	dec, err := f.plainDecoder(c, b.DecoderSchema())
+	dec, err := f.plainDecoder(c, b.DecoderSchema(), onIncompatible)
 	if err != nil {
 		return nil, err
 	}
@@ -205,18 +206,19 @@ func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder
 }
 
 // plainDecoder makes the decoder that reads the events as they are.
-func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema) (engine.Decoder, error) {
+func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema, onIncompatible string) (engine.Decoder, error) {
+	o := decode.Options{OnIncompatible: onIncompatible}
 	var schemas decode.Schemas
 	if f.registry != nil {
 		schemas = f.registry
 	}
 	switch f.cfg.Format {
 	case formatAvro:
-		return decode.NewAvro(c, sc, decode.AvroOptions{Schemas: schemas, Writers: f.writers})
+		return decode.NewAvro(c, sc, decode.AvroOptions{Options: o, Schemas: schemas, Writers: f.writers, Follow: f.cfg.follows()})
 	case formatProtobuf:
-		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Schemas: schemas, Plain: f.cfg.Framing == framingNone})
+		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Options: o, Schemas: schemas, Plain: f.cfg.Framing == framingNone})
 	}
-	return decode.NewJSON(c, sc, decode.Options{})
+	return decode.NewJSON(c, sc, o)
 }
 
 // health is the present trouble with the registry; nil when there is none.

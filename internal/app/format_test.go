@@ -90,12 +90,17 @@ func onlyPipeline(t *testing.T, c *Client) (PipelineStatus, string) {
 // rowsOf reads columns of a table's committed rows as Arrow prints them.
 func rowsOf(t *testing.T, c *Client, table catalog.Identifier, columns ...string) []string {
 	t.Helper()
+	return rowsAt(t, c, query.LevelCommitted, table, columns...)
+}
+
+func rowsAt(t *testing.T, c *Client, level query.Level, table catalog.Identifier, columns ...string) []string {
+	t.Helper()
 	fc, err := c.Flight(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer fc.Close()
-	res, err := fc.Scan(t.Context(), query.ScanRequest{Table: table, Columns: columns}, query.Options{Level: query.LevelCommitted})
+	res, err := fc.Scan(t.Context(), query.ScanRequest{Table: table, Columns: columns}, query.Options{Level: level})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +253,8 @@ func TestFormatsAreChecked(t *testing.T) {
 		"format: protobuf, registry: {url: 'http://127.0.0.1:1'}, message: A":             "",
 		"format: protobuf, schema: a.proto, framing: none, registry: {url: 'http://h:1'}": "nothing names a schema",
 		"format: avro, schema: a.avsc, framing: none":                                     "for Protobuf",
+		"format: avro, schema: a.avsc, on_incompatible_schema: new_column":                "",
+		"format: avro, schema: a.avsc, on_incompatible_schema: newcolumn":                 "new_column",
 		"format: json, schema: a.json, message: A":                                        "for Protobuf",
 		"format: avro, schema: a.avsc":                                                    "",
 		"schema: a.json":                                                                  "",

@@ -142,14 +142,18 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
 	own := r.cfg.Layout.Properties(r.cfg.Codec)
 	maps.Copy(own, props)
-	t, err := commit.EnsureTable(ctx, cat, rows, schema, r.cfg.Partition, own)
+	wanted, err := r.wanted(ctx, rows, contract, schema)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := commit.EnsureTable(ctx, cat, rows, wanted, r.cfg.Partition, own)
 	if err != nil {
 		return nil, nil, err
 	}
 	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(contract.Lines()), props); err != nil {
 		return nil, nil, err
 	}
-	dec, err := r.format.decoder(contract, t.Metadata.CurrentSchema())
+	dec, err := r.format.decoder(contract, t.Metadata.CurrentSchema(), r.cfg.OnIncompatible)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,6 +174,22 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	return eng, src, nil
+}
+
+// wanted is the schema that is asked of the table: schema, which is the contract's after the transform. Where fields that do not fit get columns of their own, which
+// those are is the table's to say.
+func (r *runner) wanted(ctx context.Context, id catalog.Identifier, c *decode.Contract, schema *iceberg.Schema) (*iceberg.Schema, error) {
+	if r.cfg.OnIncompatible != decode.NewColumn {
+		return schema, nil
+	}
+	t, err := r.p.catalog.LoadTable(ctx, id, catalog.LoadRefs)
+	switch {
+	case errors.Is(err, catalog.ErrNoSuchTable), errors.Is(err, catalog.ErrNoSuchNamespace):
+		return schema, nil
+	case err != nil:
+		return nil, fmt.Errorf("table %s: %w", id, err)
+	}
+	return c.OntoTable(t.Metadata.CurrentSchema()).IcebergSchema(), nil
 }
 
 func (r *runner) deadRows(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
@@ -208,6 +228,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,
 		Consumed: s.Consumed.String(), Committed: s.Committed.String(), Stages: stages(f, v, phases(s.Phases))}
 	out.Gaps, out.GapOffsets, out.LastGap = s.Gaps, s.GapOffsets, s.LastGap
+	out.SchemaIDs, out.TableSchema, out.SchemaChanges, out.LastSchemaChange = s.SchemaIDs, s.SchemaID, s.SchemaChanges, s.LastSchemaChange
 	if !s.PendingSince.IsZero() {
 		out.PendingSeconds = now.Sub(s.PendingSince).Seconds()
 	}

@@ -1,10 +1,12 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/evolve"
 )
 
 // State is the one word for how a pipeline is. Firn never says ok while rows wait and nothing is committed.
@@ -66,6 +68,8 @@ func judge(f facts) Verdict {
 		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.ProblemKind == engine.KindFenced:
 		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
+	case errors.Is(f.prepare, evolve.ErrIncompatible):
+		return Verdict{StateStopped, f.prepare.Error(), "docs/runbook.md, An incompatible schema: mend the schema, or set on_incompatible_schema"}
 	case f.prepare != nil:
 		return Verdict{StateWaiting, f.prepare.Error(), "nothing: it goes on by itself when the cause is gone"}
 	case f.registry != nil:

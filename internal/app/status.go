@@ -60,6 +60,11 @@ type PipelineStatus struct {
 	GapOffsets int64  `json:"gap_offsets,omitempty"`
 	LastGap    string `json:"last_gap,omitempty"`
 
+	SchemaIDs        []uint32 `json:"schema_ids,omitempty"` // of the registry's schemas that events were written with lately
+	TableSchema      int      `json:"table_schema"`         // the Iceberg schema id of the last commit's rows
+	SchemaChanges    int64    `json:"schema_changes,omitempty"`
+	LastSchemaChange string   `json:"last_schema_change,omitempty"`
+
 	LastFetch  time.Time `json:"last_fetch"`
 	LastDecode time.Time `json:"last_decode"`
 	LastCommit time.Time `json:"last_commit"`
