@@ -7,6 +7,10 @@
 // at our snapshot → committed; elsewhere → fenced; where it was → the head alone moved or nothing did, and the same
 // snapshot, with the same files and the same id, is tried again on the head as it is now.
 //
+// Rows may need more of the table than it has: columns, wider types, another layout. The commit that first has such rows
+// changes it (grow, evolve), with requirements on what its files were made for; somebody else's change makes them be written
+// anew (relayout).
+//
 // Invariants:
 //   - the offsets in a snapshot and its rows move together, and ranges start where the vector before them ends;
 //   - a request that may still be under way can take effect at most once, because main and tag are pinned by it, and

@@ -15,6 +15,11 @@
 // twice is put into a form where it comes once. The writer's schema says only which message an event is. A map with a key
 // twice is a dead letter, as it is in JSON and Avro.
 //
+// The table's schema may be behind the contract's: what it lacks has columns with ids that are nobody's yet
+// (internal/evolve), and the commit that first needs them gives them theirs. With AvroOptions.Follow the contract itself grows
+// with the schemas that ids name: the batch ends, reader and columns are made anew, and the same records are read once more.
+// Schemas that cannot be followed go by Options.OnIncompatible.
+//
 // What is accepted as JSON: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
 //   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract
 //     does not name are ignored and counted, their names are not compared with each other;
