@@ -16,7 +16,7 @@
 // twice is a dead letter, as it is in JSON and Avro.
 //
 // The table's schema may be behind the contract's: what it lacks has columns with ids that are nobody's yet
-// (internal/evolve), and the commit that first needs them gives them theirs. With AvroOptions.Follow the contract itself grows
+// (internal/evolve), and the commit that first needs them gives them theirs. With Follow (Avro, Protobuf) the contract itself grows
 // with the schemas that ids name: the batch ends, reader and columns are made anew, and the same records are read once more.
 // Schemas that cannot be followed go by Options.OnIncompatible.
 //

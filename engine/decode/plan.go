@@ -50,6 +50,7 @@ type fieldPlan struct {
 	next     int // the field that is expected after this one
 	name     string
 	required bool
+	absent   bool // a writer of Protobuf's does not have it: null
 }
 
 // keyToken is `"name":` cut into words of eight bytes.

@@ -24,6 +24,8 @@ type ProtobufOptions struct {
 	// Schemas gives the schemas of ids, which say what message an event is. Nil takes every event for one of the contract's
 	// message if its indexes are those of that message in its own file.
 	Schemas Schemas
+	// Follow lets the columns grow with the schemas that ids name (AvroOptions.Follow), which needs Schemas and a header.
+	Follow bool
 	// Plain says that events have no header.
 	Plain bool
 }
@@ -33,7 +35,15 @@ type Protobuf struct {
 	rows
 	schemas Schemas
 	plain   bool
-	event   *protoMessage
+	event   *protoMessage // of the contract
+	now     *protoMessage // how the present event is read
+
+	contract *Contract
+	columns  *objectPlan
+	follows  bool
+	next     *protoReaderNow // what a schema just met asks for; halt is errGrown then
+	seen     []uint32        // schema ids of the present batch
+
 	name    protoreflect.FullName
 	own     []int32 // indexes of the event's message in its file
 	files   map[uint32]*protoSchema
@@ -49,6 +59,7 @@ type Protobuf struct {
 // protoSchema is a writer's schema, or why there is none.
 type protoSchema struct {
 	file    protoreflect.FileDescriptor
+	plan    *protoMessage // of the event's message, once an event had it
 	failure failure
 }
 
@@ -61,27 +72,34 @@ func NewProtobuf(c *Contract, sc *iceberg.Schema, o ProtobufOptions) (*Protobuf,
 		return nil, fmt.Errorf("%w: %s is no Protobuf schema", ErrContract, c.Name)
 	}
 	d := &Protobuf{schemas: o.Schemas, plain: o.Plain, keys: keySet{seed: maphash.MakeSeed()}, files: map[uint32]*protoSchema{}}
-	shared, event, err := newRows(c, sc, o.Options)
+	d.opt, d.follows = o.Options, o.Follow && o.Schemas != nil && !o.Plain
+	r, err := d.reader(c, sc)
 	if err != nil {
 		return nil, err
 	}
-	d.rows = shared
-	md := event.fields[0].val.proto.fd.ContainingMessage()
-	d.event, d.name = planProto(md, event), md.FullName()
+	d.take(r)
+	md := d.columns.fields[0].val.proto.fd.ContainingMessage()
+	d.event, d.name = planProto(md, d.columns), md.FullName()
 	for p := protoreflect.Descriptor(md); ; p = p.Parent() {
 		if _, isFile := p.(protoreflect.FileDescriptor); isFile {
 			break
 		}
 		d.own = append([]int32{int32(p.Index())}, d.own...)
 	}
-	d.read = d.payload
 	return d, nil
 }
 
-// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now.
+// Decode implements engine.Decoder. It fails, and nothing is lost, when a schema cannot be had now, or when the table
+// cannot follow one and the pipeline is to stop at that. The rows are all in the schema that the last of them needs.
 func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
-	d.filled = 0
-	return d.rows.Decode(f)
+	for {
+		d.filled, d.lastOf, d.seen = 0, nil, d.seen[:0]
+		out, err := d.rows.Decode(f)
+		if !d.grown(err) {
+			out.SchemaIDs = slices.Clone(d.seen)
+			return out, err
+		}
+	}
 }
 
 // payload reads one event into the columns of the contract.
@@ -97,12 +115,13 @@ func (d *Protobuf) payload(b []byte) bool {
 		return false
 	}
 	p := 0
+	d.now = d.event
 	if !d.plain {
 		if p = d.header(b); p < 0 {
 			return false
 		}
 	}
-	return d.message(d.event, b, p, len(b)) >= 0
+	return d.message(d.now, b, p, len(b)) >= 0
 }
 
 // header reads what says which message the event is. It returns where the event begins, or -1.
@@ -138,6 +157,18 @@ func (d *Protobuf) header(b []byte) int {
 	}
 	if md.FullName() != d.name {
 		return d.fail(ReasonIncompatible, confluentHeader, "the event is a %s, and the pipeline reads %s", md.FullName(), d.name)
+	}
+	if !d.follows {
+		return p
+	}
+	if s.plan == nil {
+		if s.plan = d.follow(id, md); s.plan == nil {
+			return -1
+		}
+	}
+	if d.now = s.plan; d.now.failure.reason != "" {
+		d.failure = d.now.failure
+		return -1
 	}
 	return p
 }
@@ -189,6 +220,9 @@ func (d *Protobuf) schemaOf(id uint32) *protoSchema {
 		d.files[id] = s
 	}
 	d.last, d.lastOf = id, s
+	if len(d.seen) < maxSeen && !slices.Contains(d.seen, id) {
+		d.seen = append(d.seen, id)
+	}
 	return s
 }
 

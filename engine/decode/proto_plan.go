@@ -93,6 +93,8 @@ type protoMessage struct {
 	dense  []int16      // index + 1 by number, for numbers that are small
 	sparse map[protowire.Number]int
 	oneofs [][]int // members
+	// failure is why events of this writer's schema give no row.
+	failure failure
 }
 
 // maxDense is up to which field number a table is made.
@@ -131,6 +133,10 @@ func planProto(md protoreflect.MessageDescriptor, o *objectPlan) *protoMessage {
 	m := &protoMessage{col: o.col, sparse: map[protowire.Number]int{}}
 	for i := range o.fields {
 		v := &o.fields[i].val
+		if o.fields[i].absent { // no number leads to it
+			m.fields = append(m.fields, protoField{name: o.fields[i].name, nullable: true, protoNode: protoNode{col: v.col}})
+			continue
+		}
 		fd := v.proto.fd
 		f := protoField{name: o.fields[i].name, nullable: v.nullable, required: fd.Cardinality() == protoreflect.Required}
 		switch v.proto.op {
@@ -162,6 +168,9 @@ func (m *protoMessage) index(md protoreflect.MessageDescriptor) {
 	m.dense = make([]int16, maxDense)
 	for i := range m.fields {
 		n := protowire.Number(m.fields[i].tag >> 3)
+		if n == 0 {
+			continue
+		}
 		if n < maxDense && i < 1<<15-1 {
 			m.dense[n] = int16(i + 1)
 		}

@@ -216,7 +216,7 @@ func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema, onIncompat
 	case formatAvro:
 		return decode.NewAvro(c, sc, decode.AvroOptions{Options: o, Schemas: schemas, Writers: f.writers, Follow: f.cfg.follows()})
 	case formatProtobuf:
-		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Options: o, Schemas: schemas, Plain: f.cfg.Framing == framingNone})
+		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Options: o, Schemas: schemas, Plain: f.cfg.Framing == framingNone, Follow: f.cfg.follows()})
 	}
 	return decode.NewJSON(c, sc, o)
 }
