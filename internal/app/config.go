@@ -232,7 +232,7 @@ func (p Pipeline) Validate() error {
 // follows tells that the table follows the schemas that events name. A schema file says what the table is made of, and a
 // transform has to have seen every column: nothing new gets past a mask.
 func (p Pipeline) follows() bool {
-	return p.Schema == "" && p.contract == nil && p.Format != formatJSON && p.Framing != framingNone && !p.Transform.Active()
+	return p.Schema == "" && p.contract == nil && (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone && !p.Transform.Active()
 }
 
 func (p Pipeline) engine() engine.Config {
