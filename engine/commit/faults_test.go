@@ -47,6 +47,20 @@ type flaky struct {
 	cut   context.CancelFunc
 }
 
+// ListHistory implements catalog.HistoryKeeper if the catalog does.
+func (f *flaky) ListHistory(ctx context.Context, id catalog.Identifier, r catalog.HistoryRange) ([]catalog.HistoryEntry, error) {
+	h, ok := f.Catalog.(catalog.HistoryKeeper)
+	if !ok {
+		return nil, catalog.ErrUnsupported
+	}
+	return h.ListHistory(ctx, id, r)
+}
+
+// PruneHistory implements catalog.HistoryKeeper; nothing here prunes.
+func (f *flaky) PruneHistory(context.Context, catalog.Identifier, time.Time, bool) (int64, error) {
+	return 0, catalog.ErrUnsupported
+}
+
 // HistoryAt implements catalog.Historian if the catalog does.
 func (f *flaky) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Time) (catalog.HistoryEntry, error) {
 	h, ok := f.Catalog.(catalog.Historian)

@@ -193,13 +193,12 @@ func (l *lineage) cherryPicks(ctx context.Context, w *walked) error {
 // history asks the catalog for the offsets that snapshot id carried, for a snapshot that has expired. ok is false when
 // the catalog keeps no history, or none that names the snapshot with offsets.
 func (l *lineage) history(ctx context.Context, id int64) (v offset.Vector, ok bool, saw string, err error) {
-	h, is := l.cat.(catalog.Historian)
+	next, is := l.backwards()
 	if !is {
 		return nil, false, "this catalog keeps no history of offsets", nil
 	}
-	at := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) // the newest, whatever the catalog's clock says
 	for step := range maxHistorySteps {
-		e, err := h.HistoryAt(ctx, l.id, at)
+		e, err := next(ctx)
 		switch {
 		case errors.Is(err, catalog.ErrUnsupported):
 			return nil, false, "this catalog keeps no history of offsets", nil
@@ -218,7 +217,35 @@ func (l *lineage) history(ctx context.Context, id int64) (v offset.Vector, ok bo
 			}
 			return v, true, fmt.Sprintf("the catalog's history has the offsets of snapshot %d", id), nil
 		}
-		at = e.At.Add(-time.Millisecond)
 	}
 	return nil, false, fmt.Sprintf("the last %d commits of the catalog's history do not name snapshot %d", maxHistorySteps, id), nil
+}
+
+// backwards returns what gives the commits of the table, the newest first, and ErrNoHistory after the last. A history that can
+// be listed is read by version: two commits may have one time, and clocks may step back.
+func (l *lineage) backwards() (next func(context.Context) (catalog.HistoryEntry, error), ok bool) {
+	if k, is := l.cat.(catalog.HistoryKeeper); is {
+		var page []catalog.HistoryEntry
+		before := int64(0)
+		return func(ctx context.Context) (e catalog.HistoryEntry, err error) {
+			if len(page) == 0 {
+				if page, err = k.ListHistory(ctx, l.id, catalog.HistoryRange{Before: before}); err != nil {
+					return e, err
+				}
+				if len(page) == 0 {
+					return e, catalog.ErrNoHistory
+				}
+			}
+			e, page = page[0], page[1:]
+			before = e.Version
+			return e, nil
+		}, true
+	}
+	h, ok := l.cat.(catalog.Historian)
+	at := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) // the newest, whatever the catalog's clock says
+	return func(ctx context.Context) (catalog.HistoryEntry, error) {
+		e, err := h.HistoryAt(ctx, l.id, at)
+		at = e.At.Add(-time.Millisecond)
+		return e, err
+	}, ok
 }
