@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,37 +47,6 @@ type lake struct {
 
 // bucket is a warehouse on S3.
 type bucket struct{ endpoint, name, key, secret string }
-
-// minio starts a server with a bucket.
-func minio(t *testing.T) *bucket {
-	t.Helper()
-	b := &bucket{name: "lake"}
-	port := nettest.FreePorts(t, 1)
-	b.endpoint = "http://" + loopback(port)
-	t.Setenv("FIRN_OWNER", strconv.Itoa(os.Getpid()))
-	dir := filepath.Join(t.TempDir(), "minio")
-	if _, err := script("minio.sh", "start", dir, strconv.Itoa(port), b.name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := script("minio.sh", "stop", dir); err != nil {
-			t.Error(err)
-		}
-	})
-	text, err := os.ReadFile(filepath.Join(dir, "credentials"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		switch k, v, _ := strings.Cut(strings.TrimSpace(line), "="); k {
-		case "MINIO_ROOT_USER":
-			b.key = v
-		case "MINIO_ROOT_PASSWORD":
-			b.secret = v
-		}
-	}
-	return b
-}
 
 // newLake is newLakeOn local disk.
 func newLake(t *testing.T, interval time.Duration) *lake { return newLakeOn(t, interval, nil) }
