@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,16 +172,16 @@ func TestManifestsWhileRowsAreRewritten(t *testing.T) {
 	l.sound()
 }
 
-// onOpen does something while the first data file is opened.
+// onOpen does something while the first data file is opened; several are opened at once.
 type onOpen struct {
 	objstore.Store
-	do func()
+	begun atomic.Bool
+	do    func()
 }
 
 func (s *onOpen) Open(ctx context.Context, key string) (objstore.Object, error) {
-	if do := s.do; do != nil {
-		s.do = nil
-		do()
+	if s.begun.CompareAndSwap(false, true) {
+		s.do()
 	}
 	return s.Store.Open(ctx, key)
 }
