@@ -45,7 +45,7 @@ func TestDeadLettersAreRedriven(t *testing.T) {
 		t.Fatalf("list %+v, %v", list, err)
 	}
 	one, err := c.DeadLetter(t.Context(), demoTable, list[0].Partition, list[0].Offset, 0)
-	if err != nil || !bytes.Contains(one.Value, []byte("purchase")) || one.Message == "" {
+	if err != nil || !(bytes.Contains(one.Value, []byte(`"purchase"`)) || bytes.Contains(one.Value, []byte(`"hover"`))) || one.Message == "" {
 		t.Errorf("show %+v, %v", one, err)
 	}
 	if _, err := c.DeadLetter(t.Context(), demoTable, 0, 1<<40, 0); !errors.Is(err, ErrUsage) {
