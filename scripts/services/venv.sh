@@ -17,6 +17,9 @@ fill() {
 
 dir=${1:-$tools/venv}
 stamp=$dir/.requirements
+mkdir -p "$(dirname "$dir")"
+exec 9> "$dir.lock" # packages of tests run side by side, and one would take away what the other is filling
+command -v flock > /dev/null && flock 9
 if ! cmp -s "$here/requirements.txt" "$stamp"; then
   rm -rf "$dir"
   fill "$dir" >&2 || { rm -rf "$dir"; die "could not make the Python environment in $dir"; }
