@@ -10,12 +10,17 @@ import (
 
 // cleanLocation checks that loc lies strictly inside the warehouse and returns it as Firn writes it: the
 // warehouse's URI and clean components. "file:/x", "file:///x" and a trailing slash are the same place.
-func cleanLocation(warehouse, loc string) (string, error) {
-	root, err := splitLocation(warehouse)
+func cleanLocation(warehouse, loc string) (string, error) { return cleanWith(hides, warehouse, loc) }
+
+// cleanFile is cleanLocation for a data file: writers escape the separators in a partition's value.
+func cleanFile(warehouse, loc string) (string, error) { return cleanWith(climbs, warehouse, loc) }
+
+func cleanWith(bad func(string) bool, warehouse, loc string) (string, error) {
+	root, err := splitLocation(warehouse, hides)
 	if err != nil {
 		return "", err
 	}
-	parts, err := splitLocation(loc)
+	parts, err := splitLocation(loc, bad)
 	if err != nil {
 		return "", err
 	}
@@ -34,8 +39,8 @@ func cleanLocation(warehouse, loc string) (string, error) {
 }
 
 // splitLocation gives scheme, authority and path components. Escapes are not decoded: they are part of a
-// name, as they are for every reader of a table.
-func splitLocation(loc string) ([]string, error) {
+// name, as they are for every reader of a table. tricks tells of a component that it is not to be trusted.
+func splitLocation(loc string, tricks func(string) bool) ([]string, error) {
 	bad := func(why string) error {
 		return fmt.Errorf("%w: location %q: %s", catalog.ErrInvalid, loc, why)
 	}
@@ -70,7 +75,7 @@ func splitLocation(loc string) ([]string, error) {
 		if p == "" || p == "." || p == ".." {
 			return nil, bad("it has an empty or a dot component")
 		}
-		if hides(p) {
+		if tricks(p) {
 			return nil, bad("it has an escape that stands for a dot component, a separator or a control character")
 		}
 		parts = append(parts, p)
@@ -90,6 +95,27 @@ func hides(p string) bool {
 			return false
 		}
 		if u == "." || u == ".." || strings.ContainsFunc(u, func(r rune) bool { return r == '/' || r == '\\' || r < 0x20 || r == 0x7f }) {
+			return true
+		}
+		p = u
+	}
+	return true
+}
+
+// climbs tells whether a component has a dot component in it for a reader that decodes escapes, be it more than once, or a
+// control character. Separators alone lead further down.
+func climbs(p string) bool {
+	for range maxUnescape {
+		u, err := url.PathUnescape(p)
+		if err != nil || u == p {
+			return false
+		}
+		for part := range strings.FieldsFuncSeq(u, func(r rune) bool { return r == '/' || r == '\\' }) {
+			if part == "." || part == ".." {
+				return true
+			}
+		}
+		if strings.ContainsFunc(u, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
 			return true
 		}
 		p = u

@@ -67,9 +67,18 @@ func (s *Service) ownPlaces(m table.Metadata, root string) []string {
 
 // checkPlacesIn is checkPlaces for a table whose directories are known.
 func (s *Service) checkPlacesIn(ctx context.Context, own []string, tableID int64, places []place) error {
+	return s.checkIn(ctx, cleanLocation, own, tableID, places)
+}
+
+// checkFilesIn is checkPlacesIn for data files.
+func (s *Service) checkFilesIn(ctx context.Context, own []string, tableID int64, files []place) error {
+	return s.checkIn(ctx, cleanFile, own, tableID, files)
+}
+
+func (s *Service) checkIn(ctx context.Context, as func(warehouse, loc string) (string, error), own []string, tableID int64, places []place) error {
 	asked := map[string]bool{}
 	for _, p := range places {
-		clean, err := cleanLocation(s.wh.URI, p.location)
+		clean, err := as(s.wh.URI, p.location)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.what, err)
 		}

@@ -68,7 +68,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
-	if _, err := splitLocation(warehouse.URI); err != nil {
+	if _, err := splitLocation(warehouse.URI, hides); err != nil {
 		return nil, fmt.Errorf("catalog: warehouse: %w", err)
 	}
 	warehouse.URI = strings.TrimRight(warehouse.URI, "/")

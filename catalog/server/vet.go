@@ -256,7 +256,7 @@ func (s *Service) vetManifest(ctx context.Context, own []string, tableID int64, 
 	for i, p := range paths {
 		places[i] = place{what, p}
 	}
-	return s.checkPlacesIn(ctx, own, tableID, places)
+	return s.checkFilesIn(ctx, own, tableID, places)
 }
 
 // vetError: what cannot be read is refused, unless the storage is to blame.

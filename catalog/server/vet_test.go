@@ -107,10 +107,13 @@ func TestManifestsAreLookedInto(t *testing.T) {
 
 	body, _ := f.commit(11, f.manifest(11, added, own))
 	f.send(body, 200, "")
+	body, _ = f.commit(13, f.manifest(13, added, f.l.Meta.Location()+"/data/name=u+3%2F%25%5C/a%20b.parquet")) // the value of a partition, as writers escape it
+	f.send(body, 200, "")
 	body, _ = f.commit(12, f.manifest(12, added, own, f.wh.URI+"/staging/c.parquet")) // nobody's place in the warehouse
 	f.send(body, 200, "")
 	for id, places := range map[int64][]string{
 		21: {own, theirs}, 22: {"s3://elsewhere/x.parquet"}, 23: {"file:///etc/passwd"}, 24: {f.l.Meta.Location() + "/../x.parquet"}, 25: {"http://169.254.169.254/latest"},
+		26: {f.l.Meta.Location() + "/data/%2e%2e/x.parquet"}, 27: {f.l.Meta.Location() + "/data/a%2F..%2F..%2Fx.parquet"}, 28: {f.l.Meta.Location() + "/data/%252E%252E%255cx.parquet"},
 	} {
 		for _, status := range []iceberg.ManifestEntryStatus{added, iceberg.EntryStatusEXISTING, iceberg.EntryStatusDELETED} {
 			body, _ = f.commit(id, f.manifest(id, status, places...))
