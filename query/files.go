@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -23,8 +24,8 @@ const maxCheckedFiles = 64 << 10
 // copies in a bounded cache.
 type fileStore struct {
 	warehouse *objstore.Warehouse
-	checked   *boundedMap[string, *arrow.Schema] // by location, which is written once
-	shapes    *boundedMap[string, *arrow.Schema] // one schema for all files that look the same
+	checked   *lru.Cache[string, *arrow.Schema] // by location, which is written once
+	shapes    *lru.Cache[string, *arrow.Schema] // one schema for all files that look the same
 	cache     *diskCache
 	temporary string // a folder that goes with the store; "" when the configuration named one
 }
@@ -44,7 +45,7 @@ func newFileStore(cfg Config, wh *objstore.Warehouse, m *metrics) (*fileStore, e
 	}
 	return &fileStore{
 		warehouse: wh, cache: cache, temporary: temporary,
-		checked: newBoundedMap[string, *arrow.Schema](maxCheckedFiles), shapes: newBoundedMap[string, *arrow.Schema](1024),
+		checked: lru.New[string, *arrow.Schema](maxCheckedFiles), shapes: lru.New[string, *arrow.Schema](1024),
 	}, nil
 }
 
@@ -80,13 +81,13 @@ func (f *fileStore) copyOf(ctx context.Context, key, location string, size int64
 			return File{}, nil, err
 		}
 	}
-	schema, ok := f.checked.get(location)
+	schema, ok := f.checked.Get(location)
 	if !ok {
 		if schema, err = f.check(path, location); err != nil {
 			release()
 			return File{}, nil, err
 		}
-		f.checked.put(location, schema)
+		f.checked.Put(location, 1, schema)
 	}
 	return File{Path: path, Location: location, Schema: schema}, release, nil
 }
@@ -113,10 +114,10 @@ func (f *fileStore) check(path, location string) (*arrow.Schema, error) {
 		return nil, classify(err)
 	}
 	text := sc.String() // with metadata: the field ids
-	if shared, ok := f.shapes.get(text); ok {
+	if shared, ok := f.shapes.Get(text); ok {
 		return shared, nil
 	}
-	f.shapes.put(text, sc)
+	f.shapes.Put(text, 1, sc)
 	return sc, nil
 }
 

@@ -219,7 +219,7 @@ func (s *Service) vector(ctx context.Context, t *catalog.Table, snap *table.Snap
 		}
 		return v, nil
 	}
-	if v, ok := s.foreign.get(snap.SnapshotID); ok {
+	if v, ok := s.foreign.Get(snap.SnapshotID); ok {
 		return v, nil
 	}
 	all, err := s.catalog.LoadTable(ctx, t.Identifier, catalog.LoadAll)
@@ -231,7 +231,7 @@ func (s *Service) vector(ctx context.Context, t *catalog.Table, snap *table.Snap
 		return headVector{}, err
 	}
 	if v.known { // what is not known may be so only now: the history follows the head
-		s.foreign.put(snap.SnapshotID, v)
+		s.foreign.Put(snap.SnapshotID, 1, v)
 	}
 	return v, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -26,7 +27,7 @@ type Service struct {
 	sql       SQLEngine  // nil: not built in
 	manifests *snapshot.Reader
 	files     *fileStore
-	foreign   *boundedMap[int64, headVector] // vectors of heads without a record
+	foreign   *lru.Cache[int64, headVector] // vectors of heads without a record
 	names     names
 	scans     slots
 	runs      slots // statements that run
@@ -63,7 +64,7 @@ func NewService(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, tail Ta
 	return &Service{
 		cfg: cfg, catalog: cat, warehouse: wh, tail: tail, sql: sql,
 		manifests: snapshot.NewReader(wh, int64(cfg.ManifestCache)), files: files,
-		foreign: newBoundedMap[int64, headVector](maxForeignHeads),
+		foreign: lru.New[int64, headVector](maxForeignHeads),
 		scans:   newSlots(cfg.MaxScans), runs: newSlots(cfg.MaxConcurrent), describes: newSlots(cfg.MaxConcurrent), mem: memory.DefaultAllocator, metrics: m, log: log, now: time.Now,
 	}, nil
 }

@@ -373,8 +373,8 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	case errors.Is(err, sqlstore.ErrStale): // another process replaced or dropped it meanwhile
 		return nil, fmt.Errorf("%w: %w", catalog.ErrConflict, err)
 	case err == nil && old.ID != 0:
-		s.leans.drop(old.ID)
-		s.exposed.drop(old.ID)
+		s.leans.Drop(old.ID)
+		s.exposed.Drop(old.ID)
 	}
 	return l, err
 }

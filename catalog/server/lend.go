@@ -18,6 +18,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -42,7 +43,7 @@ type lender struct {
 	m     *metrics
 	log   *slog.Logger
 
-	keys    *cache[*lentKeys] // by table id and level
+	keys    *lru.Cache[int64, *lentKeys] // by table id and level
 	flights singleflight.Group
 }
 
@@ -76,7 +77,7 @@ func newLender(cfg S3Properties, store objstore.Store, m *metrics, log *slog.Log
 	if !cfg.STS {
 		log.Warn("remote signing without s3.sts signs with the storage keys of the catalog: it is safe on storage that refuses unsigned x-amz headers, as AWS does and MinIO does not")
 	}
-	return &lender{cfg: cfg, store: s, now: time.Now, m: m, log: log, keys: newCache[*lentKeys](maxLentKeys)}, nil
+	return &lender{cfg: cfg, store: s, now: time.Now, m: m, log: log, keys: lru.New[int64, *lentKeys](maxLentKeys)}, nil
 }
 
 // mayWrite tells whether the sender may commit to the table, and so write its files.
@@ -193,7 +194,7 @@ func (d *lender) keysTo(ctx context.Context, tableID int64, key string, write bo
 	if write {
 		id |= 1
 	}
-	if have, ok := d.keys.get(id); ok && tableID != 0 && have.key == key && d.now().Before(have.until) {
+	if have, ok := d.keys.Get(id); ok && tableID != 0 && have.key == key && d.now().Before(have.until) {
 		d.m.lent.WithLabelValues("keys", "given").Inc()
 		return have.Keys, nil
 	}
@@ -204,7 +205,7 @@ func (d *lender) keysTo(ctx context.Context, tableID int64, key string, write bo
 		k, err := d.store.TemporaryKeys(context.WithoutCancel(ctx), objstore.Scope{Prefix: key, Write: write, Lifetime: d.cfg.KeyLifetime.D(),
 			Endpoint: d.cfg.STSEndpoint, RoleARN: d.cfg.STSRoleARN})
 		if err == nil && tableID != 0 {
-			d.keys.put(id, 1, &lentKeys{k, key, began.Add(k.Expires.Sub(began) / 2)}, func(*lentKeys) bool { return false })
+			d.keys.Put(id, 1, &lentKeys{k, key, began.Add(k.Expires.Sub(began) / 2)})
 		}
 		return k, err
 	})

@@ -42,7 +42,7 @@ type flight struct {
 // Any number of callers share one materialisation.
 func (s *Service) expose(ctx context.Context, tableID, atLeast int64) (*document, error) {
 	for {
-		if d, ok := s.exposed.get(tableID); ok && d.version >= atLeast {
+		if d, ok := s.exposed.Get(tableID); ok && d.version >= atLeast {
 			return d, nil
 		}
 		s.flights.mu.Lock()
@@ -120,7 +120,7 @@ func (s *Service) materialize(ctx context.Context, tableID int64) (*document, er
 	if !wrote {
 		d.full = s.asWritten(ctx, d.location, d.full)
 	}
-	s.exposed.put(tableID, int64(len(d.full)+len(d.refs)), d, func(have *document) bool { return have.version > d.version })
+	s.exposed.PutUnless(tableID, int64(len(d.full)+len(d.refs)), d, func(have *document) bool { return have.version > d.version })
 	return d, nil
 }
 

@@ -120,8 +120,8 @@ func (s *Service) DropTable(ctx context.Context, id catalog.Identifier, purge bo
 	if err != nil {
 		return err
 	}
-	s.leans.drop(h.ID)
-	s.exposed.drop(h.ID)
+	s.leans.Drop(h.ID)
+	s.exposed.Drop(h.ID)
 	if !purge {
 		return nil
 	}

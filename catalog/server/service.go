@@ -18,6 +18,7 @@ import (
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -38,8 +39,8 @@ type Service struct {
 	m     *metrics
 
 	locks   [lockStripes]chan struct{}
-	leans   *cache[*lean]
-	exposed *cache[*document]
+	leans   *lru.Cache[int64, *lean] // by table id
+	exposed *lru.Cache[int64, *document]
 	flights flights
 	who     *auth.Authenticator // nil: everybody may do all
 	audit   *auditTrail
@@ -80,7 +81,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 		return nil, fmt.Errorf("catalog: metrics: %w", err)
 	}
 	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
-		leans: newCache[*lean](int64(cfg.CachedTables)), exposed: newCache[*document](int64(cfg.CachedMetadata)),
+		leans: lru.New[int64, *lean](int64(cfg.CachedTables)), exposed: lru.New[int64, *document](int64(cfg.CachedMetadata)),
 		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers), pasts: newPasts()}
 	s.planner = scan.New(&s.wh, cfg.Plan.limits())
 	for i := range s.locks {
@@ -168,7 +169,7 @@ func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, er
 	if err != nil {
 		return nil, err
 	}
-	if l, ok := s.leans.get(h.ID); ok && l.head.Version == h.Version {
+	if l, ok := s.leans.Get(h.ID); ok && l.head.Version == h.Version {
 		if l.head.MaterializedVersion != h.MaterializedVersion {
 			fresh := *l
 			fresh.head = h
@@ -204,7 +205,7 @@ func (s *Service) withMarks(ctx context.Context, base *lean) (*lean, error) {
 }
 
 func (s *Service) remember(l *lean) {
-	s.leans.put(l.head.ID, 1, l, func(have *lean) bool { return have.head.Version > l.head.Version })
+	s.leans.PutUnless(l.head.ID, 1, l, func(have *lean) bool { return have.head.Version > l.head.Version })
 }
 
 // LoadTable implements catalog.Catalog.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 	"github.com/firnlake/firn/internal/units"
@@ -60,7 +61,7 @@ func (c ManifestCheck) Validate() error {
 // vetter looks into the manifests that commits bring.
 type vetter struct {
 	cfg     ManifestCheck
-	known   *cache[map[string]bool] // by table: the manifests of the list that was looked at last
+	known   *lru.Cache[int64, map[string]bool] // by table: the manifests of the list that was looked at last
 	reading *semaphore.Weighted
 }
 
@@ -69,7 +70,7 @@ func newVetter(c ManifestCheck, guarded bool) *vetter {
 	if c.Mode == "off" || c.Mode == "" && !guarded {
 		return nil
 	}
-	return &vetter{cfg: c, known: newCache[map[string]bool](maxKnownManifests), reading: semaphore.NewWeighted(int64(c.MaxBytes))}
+	return &vetter{cfg: c, known: lru.New[int64, map[string]bool](maxKnownManifests), reading: semaphore.NewWeighted(int64(c.MaxBytes))}
 }
 
 // vet looks into the snapshots that commits add, before they are made: every file that a new manifest names must lie where
@@ -152,7 +153,7 @@ func (s *Service) vetSnapshot(ctx context.Context, base *lean, tableID int64, ow
 	if err != nil {
 		return vetError(err)
 	}
-	known, _ := s.vets.known.get(tableID)
+	known, _ := s.vets.known.Get(tableID)
 	fresh := newManifests(list, known)
 	if len(fresh) > 1 && base != nil { // another process made the parent, or this one has just begun
 		if known, err = s.parentManifests(ctx, base, sn); err != nil {
@@ -186,7 +187,7 @@ func (s *Service) vetSnapshot(ctx context.Context, base *lean, tableID int64, ow
 		for _, m := range list {
 			all[m.FilePath()] = true
 		}
-		s.vets.known.put(tableID, int64(1+len(all)), all, func(map[string]bool) bool { return false })
+		s.vets.known.Put(tableID, int64(1+len(all)), all)
 	}
 	return nil
 }

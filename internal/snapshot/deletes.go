@@ -151,7 +151,7 @@ func (r *Reader) deletedBy(ctx context.Context, d File) (deletedIn, error) {
 	if at := d.ContentOffset(); at != nil {
 		key = fmt.Sprintf("%s#%d", key, *at) // one file holds the vectors of many data files
 	}
-	if in, ok := r.deletes.get(key); ok {
+	if in, ok := r.deletes.Get(key); ok {
 		return in, nil
 	}
 	var in deletedIn
@@ -174,7 +174,7 @@ func (r *Reader) deletedBy(ctx context.Context, d File) (deletedIn, error) {
 		rows.RunOptimize()
 		size += int64(len(path)) + int64(rows.GetSizeInBytes())
 	}
-	r.deletes.put(key, size, in)
+	r.deletes.Add(key, size, in)
 	return in, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -38,8 +39,8 @@ type File struct {
 // Reader reads manifests of one warehouse and keeps those that were read lately: they never change.
 type Reader struct {
 	wh      *objstore.Warehouse
-	cache   *cache[[]iceberg.ManifestEntry]
-	deletes *cache[deletedIn]
+	cache   *lru.Cache[string, []iceberg.ManifestEntry]
+	deletes *lru.Cache[string, deletedIn]
 }
 
 // deletesShare is the part of a reader's cache that the positions of deleted rows may take besides.
@@ -48,7 +49,7 @@ const deletesShare = 4
 // NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together, and the positions of deleted rows
 // in at most a quarter of that.
 func NewReader(wh *objstore.Warehouse, cacheBytes int64) *Reader {
-	return &Reader{wh: wh, cache: newCache[[]iceberg.ManifestEntry](cacheBytes), deletes: newCache[deletedIn](cacheBytes / deletesShare)}
+	return &Reader{wh: wh, cache: lru.New[string, []iceberg.ManifestEntry](cacheBytes), deletes: lru.New[string, deletedIn](cacheBytes / deletesShare)}
 }
 
 // ReadManifests returns the manifests of snap, in the list's order.
@@ -94,7 +95,7 @@ func damaged(location string, recovered any, err error) error {
 
 // Entries returns the live entries of one manifest. They are shared: do not change them.
 func (r *Reader) Entries(ctx context.Context, m iceberg.ManifestFile) (out []iceberg.ManifestEntry, err error) {
-	if e, ok := r.cache.get(m.FilePath()); ok {
+	if e, ok := r.cache.Get(m.FilePath()); ok {
 		return e, nil
 	}
 	data, err := fetch(ctx, r.wh, m.FilePath(), maxManifestBytes)
@@ -118,7 +119,7 @@ func (r *Reader) Entries(ctx context.Context, m iceberg.ManifestFile) (out []ice
 		// Decoded lazily by the library; a panic belongs here, behind the recover, not at the reader's.
 		_, _ = df.Partition(), df.LowerBoundValues()
 	}
-	r.cache.put(m.FilePath(), int64(len(data)), out)
+	r.cache.Add(m.FilePath(), int64(len(data)), out)
 	return out, nil
 }
 

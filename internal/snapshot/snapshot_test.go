@@ -369,15 +369,16 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	head := b.head()
 	size := head.Manifests[0].Length()
-	r := NewReader(b.wh, 3*size+size/2)
+	limit := 3*size + size/2
+	r := NewReader(b.wh, limit)
 	_, err := r.FilesOf(t.Context(), head.Manifests, nil)
 	b.must(err)
-	if n := len(r.cache.byLoc); n != 3 || r.cache.bytes > r.cache.limit || r.cache.order.Len() != n {
-		t.Errorf("%d manifests, %d bytes in a cache of %d", n, r.cache.bytes, r.cache.limit)
+	if n := r.cache.Len(); n != 3 || r.cache.Weight() > limit {
+		t.Errorf("%d manifests, %d bytes in a cache of %d", n, r.cache.Weight(), limit)
 	}
 	var stored int
 	for _, m := range head.Manifests[3:] { // the last three read are kept, and answer without the store
-		if _, ok := r.cache.get(m.FilePath()); ok {
+		if _, ok := r.cache.Get(m.FilePath()); ok {
 			stored++
 		}
 	}
@@ -389,7 +390,7 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, err := r.Entries(ctx, head.Manifests[5]); err != nil {
 		t.Errorf("a cached manifest was asked for at the store: %v", err)
 	}
-	if r := NewReader(b.wh, 0); len(r.cache.byLoc) != 0 {
+	if r := NewReader(b.wh, 0); r.cache.Len() != 0 {
 		t.Error("a reader without a cache keeps something")
 	}
 }

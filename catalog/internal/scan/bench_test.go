@@ -55,7 +55,7 @@ func BenchmarkPlan(b *testing.B) {
 					files = len(page.Files)
 				}
 				b.ReportMetric(float64(files), "files")
-				b.ReportMetric(float64(p.files.bytes), "cached-B")
+				b.ReportMetric(float64(p.files.Weight()), "cached-B")
 			})
 		}
 	}

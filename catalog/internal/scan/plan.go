@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/internal/lru"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -43,8 +44,8 @@ type Planner struct {
 	limits  Limits
 	wh      *objstore.Warehouse
 	reader  *snapshot.Reader
-	lists   *cache[[]iceberg.ManifestFile]
-	files   *cache[[]*file]
+	lists   *lru.Cache[string, []iceberg.ManifestFile]
+	files   *lru.Cache[string, []*file]
 	flights singleflight.Group
 	reading *semaphore.Weighted
 }
@@ -52,7 +53,7 @@ type Planner struct {
 // New returns a planner without anything read.
 func New(wh *objstore.Warehouse, l Limits) *Planner {
 	return &Planner{limits: l, wh: wh, reader: snapshot.NewReader(wh, 0), // what is kept is kept here, in another form
-		lists: newCache[[]iceberg.ManifestFile](l.Cache / 8), files: newCache[[]*file](l.Cache - l.Cache/8),
+		lists: lru.New[string, []iceberg.ManifestFile](l.Cache / 8), files: lru.New[string, []*file](l.Cache - l.Cache/8),
 		reading: semaphore.NewWeighted(l.Reading)}
 }
 
@@ -209,7 +210,7 @@ func (r *run) manifests(ctx context.Context) (data []source, deletes []iceberg.M
 // list reads a snapshot's manifest list, and makes sure that what it names is the table's to name.
 func (r *run) list(ctx context.Context, sn *table.Snapshot) ([]iceberg.ManifestFile, error) {
 	key := r.s.Meta.TableUUID().String() + sn.ManifestList
-	if have, ok := r.lists.get(key); ok {
+	if have, ok := r.lists.Get(key); ok {
 		return have, nil
 	}
 	if sn.ManifestList == "" {
@@ -230,7 +231,7 @@ func (r *run) list(ctx context.Context, sn *table.Snapshot) ([]iceberg.ManifestF
 			return nil, err
 		}
 	}
-	r.lists.put(key, weight, list)
+	r.lists.Add(key, weight, list)
 	return list, nil
 }
 
@@ -287,7 +288,7 @@ func (r *run) split(data []source, rest Range) (out []Range, err error) {
 // read returns what a manifest has, from memory or from the storage.
 func (r *run) read(ctx context.Context, m iceberg.ManifestFile) (files []*file, cached bool, err error) {
 	key := r.s.Meta.TableUUID().String() + m.FilePath()
-	if have, ok := r.files.get(key); ok {
+	if have, ok := r.files.Get(key); ok {
 		return have, true, nil
 	}
 	// Those who wait share one read, which the one who leaves first must not end.
@@ -334,7 +335,7 @@ func (r *run) decode(ctx context.Context, key string, m iceberg.ManifestFile) (f
 		files = append(files, f)
 		sum += f.weight()
 	}
-	r.files.put(key, sum, files)
+	r.files.Add(key, sum, files)
 	return files, nil
 }
 
