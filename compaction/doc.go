@@ -11,7 +11,7 @@
 //
 // Invariants
 //   - Rows out are rows in, by the manifests, the footers and the batches, before anything is committed.
-//   - A data file of which another engine has deleted rows is not rewritten, nor is a table with deletes by equality or of a
+//   - A data file of which another engine has deleted rows is not rewritten, nor is a table where deletes by equality may concern a small file, or of a
 //     format other than 2; that is counted and shown. Manifests are merged everywhere: entries keep their sequence numbers, snapshot ids and row ids, and delete manifests are not touched.
 //   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
 //     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		manifests:     counter("merged_manifests_total", "Manifests that committed rewrites and merges replaced."),
 		merges:        counter("manifest_merges_total", "Manifests that committed merges made of others whose entries stayed as they were."),
 		manifestBytes: counter("manifest_bytes_total", "Bytes of the manifests that rewrites and merges wrote."),
-		commits:       counter("commits_total", "Rewrites committed."),
+		commits:       counter("commits_total", "Rewrites and merges of manifests committed."),
 		conflicts:     counter("conflicts_total", "Attempts to commit that found another head."),
 		expired:       counter("expired_snapshots_total", "Snapshots expired."),
 		tags:          counter("snapshot_tags_total", "Tags set by the calendar on snapshots that leave the window."),

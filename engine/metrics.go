@@ -40,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ended:      counter("firn_engine_restarts_total", "Times that a pipeline started over from the table, by cause.", "cause"),
 		gaps:       counter("firn_ingest_gaps_total", "Gaps that were noted and jumped over, because Kafka no longer held the offsets (on_gap: record)."),
 		gapOffsets: counter("firn_ingest_gap_offsets_total", "Offsets in these gaps: they were never read."),
-		events:     counter("firn_engine_events_total", "Events decoded: rows and dead letters."),
+		events:     counter("firn_engine_events_total", "Events decoded: rows and dead letters, before a transform."),
 		complete:   counter("firn_engine_complete_events_total", "Events with nothing missing of what the contract wants; the share of firn_engine_events_total is the SLI of completeness."),
 		broken:     counter("firn_engine_contract_violations_total", "Rules of the contract that events broke, and what was done: dead_letter, null, keep_and_flag.", "column", "rule", "action"),
 		freshness: histogram("firn_engine_freshness_seconds",

@@ -149,8 +149,8 @@ type Decoded struct {
 	// SchemaIDs are those of the registry's schemas that records were written with, as far as a bound allows.
 	SchemaIDs []uint32
 
-	Events     int64       // rows and dead letters
-	Complete   int64       // rows that lack nothing of what the contract wants; dead letters never count as complete
+	Events     int64       // decoded: rows and dead letters, before a transform
+	Complete   int64       // of them the rows that lack nothing of what the contract wants
 	Violations []Violation // of the contract, each column, rule and action once
 }
 

@@ -114,7 +114,7 @@ func storable(have, column iceberg.Type) bool {
 	return sameType(have, column)
 }
 
-// outs is how the table's columns are made. dts are their types in Arrow.
+// outs is how the table's columns are made.
 func (b *Bound) outs(prog *program) ([]out, *arrow.Schema, error) {
 	as, err := table.SchemaToArrowSchema(b.table, nil, true, false)
 	if err != nil {
@@ -123,6 +123,7 @@ func (b *Bound) outs(prog *program) ([]out, *arrow.Schema, error) {
 	return b.outsOf(b.table.Fields(), as.Fields(), b.plan.wants, prog), as, nil
 }
 
+// outsOf makes have of wants; dts are their types in Arrow.
 func (b *Bound) outsOf(have []iceberg.NestedField, dts []arrow.Field, wants []want, prog *program) []out {
 	var list []out
 	for i, f := range have {

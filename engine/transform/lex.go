@@ -19,7 +19,7 @@ const (
 
 type token struct {
 	kind int
-	text string // names in lower case too: see word
+	text string // as written; word folds the case of names
 	pos  int    // bytes before it
 }
 

@@ -38,7 +38,7 @@ type PipelineStatus struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	Rows            int64   `json:"rows"`
 	DeadLetters     int64   `json:"dead_letters"`
-	Events          int64   `json:"events"`             // rows and dead letters
+	Events          int64   `json:"events"`             // decoded: rows and dead letters, before a transform
 	CompleteEvents  int64   `json:"complete_events"`    // of them those with nothing missing of what the contract wants
 	Filtered        int64   `json:"filtered,omitempty"` // records that the transform's filter kept out
 	Snapshots       int64   `json:"snapshots"`

@@ -69,7 +69,7 @@ type Partition struct {
 	CompactedRows int64 `json:"compacted_rows"` // rows whose record log compaction has removed since
 	Filtered      int64 `json:"filtered"`       // records that the pipeline's filter kept out, by its record
 	Unexplained   int64 `json:"unexplained"`
-	Deleted       int64 `json:"deleted"` // rows that another engine's delete files take out
+	Deleted       int64 `json:"deleted"` // offsets of rows and dead letters that another engine's delete files take out, and no other row has
 	Gaps          int64 `json:"gaps"`    // offsets that kafka had dropped before they were read, as the gaps table names them
 	Missing       int64 `json:"missing"`
 	Phantom       int64 `json:"phantom"`

@@ -8,7 +8,7 @@
 // Beside that each engine does a list of acts on a table of its own (testdata/listed.py), which the table of docs/catalog.md is
 // held against, and reads Firn's table as of past times.
 //
-// Every test has a table, a catalog and an ingest process of its own, on local disk, and produces into a broker inside the
+// Every test has a table, a catalog and an ingest process of its own, on local disk but where its name says MinIO, and produces into a broker inside the
 // test process. The other engine is one Python process (testdata), told what to do line by line.
 //
 // Invariants: after every act Firn goes on by itself, or stops as the page says and goes on after the remedy that its message

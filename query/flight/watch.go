@@ -225,7 +225,7 @@ const (
 )
 
 // Watch calls each, one after the other, for every commit to a table. When the server goes away it begins again by itself,
-// behind the last commit that it told of. It returns when ctx ends, when each gives an error, and with the error of the
+// behind the last commit that it told of; before the first one, that is at After or AfterSnapshot, and without them at now. It returns when ctx ends, when each gives an error, and with the error of the
 // server when the watch cannot go on: catalog.ErrWatchEnded, catalog.ErrNoSuchTable, query.ErrLimit, ErrSlowReader.
 func (c *Client) Watch(ctx context.Context, r query.WatchRequest, each func(query.Commit) error) error {
 	pause := rewatchMin
