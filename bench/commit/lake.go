@@ -297,7 +297,7 @@ func totals(meta table.Metadata) (snapshots int, rows, size int64, err error) {
 // dbBytes is the size of the database once its write-ahead log has been folded in.
 func (l *lake) dbBytes(ctx context.Context) (n int64, err error) {
 	path := filepath.Join(l.dir, "catalog.db")
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(30000)") // the catalog reads it from time to time, to write metadata files
 	if err != nil {
 		return 0, err
 	}
