@@ -302,6 +302,26 @@ func (l *ledgerTable) rowsOf(meta table.Metadata) []row {
 	return out
 }
 
+// rowIDs holds the row ids that the snapshot of a table of today's files says it gave away against those that its list gave.
+func (l *ledgerTable) rowIDs(meta table.Metadata) {
+	l.t.Helper()
+	snap := meta.CurrentSnapshot()
+	if meta.Version() < 3 || meta.Properties()["firn.as-of.kind"] != string(past.ReadNow) {
+		return
+	}
+	manifests, err := snapshot.ReadManifests(context.Background(), l.f.wh, snap)
+	l.must(err)
+	given := int64(0)
+	for _, m := range manifests {
+		if m.ManifestContent() == iceberg.ManifestContentData && *m.FirstRowID() >= *snap.FirstRowID {
+			given += m.AddedRows() + m.ExistingRows()
+		}
+	}
+	if *snap.AddedRows != given || meta.NextRowID() != *snap.FirstRowID+given {
+		l.t.Fatalf("row ids from %d on, %d given, the next is %d; the list gave %d", *snap.FirstRowID, *snap.AddedRows, meta.NextRowID(), given)
+	}
+}
+
 func byLedger(a, b row) int {
 	return cmp.Or(cmp.Compare(a.p, b.p), cmp.Compare(a.o, b.o), strings.Compare(a.kind, b.kind))
 }
@@ -373,6 +393,7 @@ func anyPast(t *testing.T, rng *rand.Rand) {
 		if got := l.rowsOf(m); !slices.Equal(got, rows) {
 			t.Fatalf("as of version %d, offsets %s: rows %v, want %v", e.Version, v, got, rows)
 		}
+		l.rowIDs(m)
 		if s := m.Properties()["firn.as-of.offsets"]; len(v) > 0 && s != v.String() {
 			t.Fatalf("firn.as-of.offsets is %q, want %s", s, v)
 		}
@@ -450,6 +471,20 @@ func TestPastTableKinds(t *testing.T) {
 }
 
 // TestPastTableNames: forms, what is real, what is hidden, and what cannot be.
+// TestPastTableRowIDs: a manifest that is written anew has its row ids counted once.
+func TestPastTableRowIDs(t *testing.T) {
+	l := memory(t).ledgerTable(t, "3")
+	first := l.stamp(l.add(0, 2, "a"))
+	l.add(0, 3, "b")
+	l.compact(byLedger)
+	l.expire()
+	m := l.asOf(t, first)
+	if added := *m.CurrentSnapshot().AddedRows; added != 2 || len(l.rowsOf(m)) != 2 {
+		t.Errorf("%d row ids for %d rows, want 2", added, len(l.rowsOf(m)))
+	}
+	l.rowIDs(m)
+}
+
 func TestPastTableNames(t *testing.T) {
 	f := memory(t)
 	begin := time.Now().Add(-time.Second)

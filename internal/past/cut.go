@@ -80,13 +80,6 @@ func (c Cutter) Cut(ctx context.Context, head snapshot.Head, below offset.Vector
 			s.Summary.Properties["added-"+key] = strconv.FormatInt(n, 10)
 		}
 	}
-	if s.AddedRows != nil { // the list has kept row ids for the rows of manifests that were written anew
-		for _, m := range x.change.New {
-			if m.ManifestContent() == iceberg.ManifestContentData {
-				*s.AddedRows += m.ExistingRows()
-			}
-		}
-	}
 	return s, nil
 }
 
