@@ -24,15 +24,6 @@ import (
 // ErrTooLarge: more rows would have to be looked at than the bound allows.
 var ErrTooLarge = errors.New("too many rows lie in files that hold rows of before and after")
 
-// The columns of a position delete file (Iceberg spec, "Reserved Field IDs").
-const (
-	fieldPath = 2147483546
-	fieldPos  = 2147483545
-)
-
-// deleteBatch is how many positions are given to the writer at once.
-const deleteBatch = 64 << 10
-
 // maxManifestEntries bounds a manifest that is written.
 const maxManifestEntries = 50_000
 
@@ -214,15 +205,20 @@ func (x *cut) outside(ctx context.Context, f snapshot.File) (runs [][2]int64, ro
 	return runs, rows, err
 }
 
-// deleteSchema is that of a position delete file.
-var deleteSchema = iceberg.NewSchema(0,
-	iceberg.NestedField{ID: fieldPath, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
-	iceberg.NestedField{ID: fieldPos, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
-
 // hide writes the delete file of a data file.
 func (x *cut) hide(ctx context.Context, f snapshot.File, runs [][2]int64, n int64) error {
+	o := datafile.DefaultWriteOptions()
+	o.Metrics = datafile.MetricsFull // engines find the data file by the bounds of its path
 	var buf bytes.Buffer
-	st, err := writePositions(&buf, x.Mem, f.FilePath(), runs)
+	st, err := datafile.WritePositions(&buf, x.Mem, o, func(yield func(string, int64) bool) {
+		for _, r := range runs {
+			for at := r[0]; at < r[1]; at++ {
+				if !yield(f.FilePath(), at) {
+					return
+				}
+			}
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("position deletes of %s: %w", f.FilePath(), err)
 	}
@@ -247,48 +243,4 @@ func (x *cut) hide(ctx context.Context, f snapshot.File, runs [][2]int64, n int6
 		LowerBoundValues(st.Lower).UpperBoundValues(st.Upper).SplitOffsets(st.SplitOffsets).ReferencedDataFile(f.FilePath()).Build()
 	x.hidden[f.SpecID()] = append(x.hidden[f.SpecID()], snapshot.Added(df))
 	return nil
-}
-
-func writePositions(into *bytes.Buffer, mem memory.Allocator, path string, runs [][2]int64) (st datafile.Stats, err error) {
-	schema, err := datafile.ArrowSchema(deleteSchema)
-	if err != nil {
-		return st, err
-	}
-	o := datafile.DefaultWriteOptions()
-	o.Metrics = datafile.MetricsFull // engines find the data file by the bounds of its path
-	w, err := datafile.NewWriter(into, deleteSchema, o)
-	if err != nil {
-		return st, err
-	}
-	b := array.NewRecordBuilder(mem, schema)
-	defer b.Release()
-	flush := func() error {
-		rec := b.NewRecordBatch()
-		defer rec.Release()
-		return w.Write(rec)
-	}
-	paths, positions := b.Field(0).(*array.StringBuilder), b.Field(1).(*array.Int64Builder)
-	for _, r := range runs {
-		for at := r[0]; at < r[1]; at++ {
-			paths.Append(path)
-			positions.Append(at)
-			if positions.Len() == deleteBatch {
-				if err := flush(); err != nil {
-					return st, errors.Join(err, closed(w))
-				}
-			}
-		}
-	}
-	if positions.Len() > 0 {
-		if err := flush(); err != nil {
-			return st, errors.Join(err, closed(w))
-		}
-	}
-	return w.Close()
-}
-
-// closed gives a writer's buffers back.
-func closed(w *datafile.Writer) error {
-	_, err := w.Close()
-	return err
 }

@@ -25,15 +25,12 @@ const (
 	maxDeleteFileBytes = 256 << 20
 	// deletesAtOnce bounds the delete files of one snapshot that are read at the same time.
 	deletesAtOnce = 8
-	// Field ids of position delete files (Iceberg spec, "Reserved Field IDs").
-	deletePathID = math.MaxInt32 - 101
-	deletePosID  = math.MaxInt32 - 102
 )
 
 // deleteSchema is the part of a position delete file that is read; both columns are required by the spec.
 var deleteSchema = iceberg.NewSchema(0,
-	iceberg.NestedField{ID: deletePathID, Name: "file_path", Type: iceberg.PrimitiveTypes.String},
-	iceberg.NestedField{ID: deletePosID, Name: "pos", Type: iceberg.PrimitiveTypes.Int64})
+	iceberg.NestedField{ID: datafile.DeletePathID, Name: "file_path", Type: iceberg.PrimitiveTypes.String},
+	iceberg.NestedField{ID: datafile.DeletePosID, Name: "pos", Type: iceberg.PrimitiveTypes.Int64})
 
 // deletedIn is positions of deleted rows by the location of the data file.
 type deletedIn map[string]*roaring64.Bitmap
@@ -102,7 +99,7 @@ func concerns(d File, at map[string][]int, paths []string) bool {
 	if ref := d.ReferencedDataFile(); ref != nil {
 		return len(at[*ref]) > 0
 	}
-	lower, upper := string(d.LowerBoundValues()[deletePathID]), string(d.UpperBoundValues()[deletePathID])
+	lower, upper := string(d.LowerBoundValues()[datafile.DeletePathID]), string(d.UpperBoundValues()[datafile.DeletePathID])
 	if lower == "" || upper == "" {
 		return true
 	}

@@ -53,14 +53,14 @@ func MergeManifests(ctx context.Context, wh *objstore.Warehouse, meta table.Meta
 		}
 		files, rows = files+n, rows+r
 	}
-	if m, err = w.ToManifestFile(location, 0); err != nil {
+	if err := w.Close(); err != nil { // the length is known then
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if m, err = w.ToManifestFile(location, int64(buf.Len())); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	if int64(m.ExistingDataFiles()) != files || m.ExistingRows() != rows || m.AddedDataFiles() != 0 || m.DeletedDataFiles() != 0 {
 		return nil, fmt.Errorf("manifest: %d files of %d rows were written, %d of %d were read", m.ExistingDataFiles(), m.ExistingRows(), files, rows)
-	}
-	if m, err = w.ToManifestFile(location, int64(buf.Len())); err != nil { // the length is known once the writer is closed
-		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	return m, put(ctx, wh, location, buf.Bytes())
 }

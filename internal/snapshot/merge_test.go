@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -207,15 +206,8 @@ func (b *bench) deletePositions() {
 	fileNames++
 	d, err := iceberg.NewDataFileBuilder(spec, iceberg.EntryContentPosDeletes, DataLocation(b.meta, fmt.Sprint(fileNames, "-deletes.parquet")), iceberg.ParquetFile, part, nil, nil, 1, 100)
 	b.must(err)
-	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(b.meta.Version(), &buf, avroSpec(spec), b.meta.CurrentSchema(), id, iceberg.WithManifestWriterContent(iceberg.ManifestContentDeletes))
+	m, err := WriteDeleteManifest(context.Background(), b.wh, b.meta, spec, id, []Entry{Added(d.Build())})
 	b.must(err)
-	b.must(w.Add(iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, d.Build())))
-	b.must(w.Close())
-	loc := MetadataLocation(b.meta, uuid.NewString()+"-m1.avro")
-	m, err := w.ToManifestFile(loc, int64(buf.Len()))
-	b.must(err)
-	b.must(put(context.Background(), b.wh, loc, buf.Bytes()))
 	b.commit(b.head(), Change{SnapshotID: id, Operation: table.OpDelete, New: []iceberg.ManifestFile{m}})
 }
 

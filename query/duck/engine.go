@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/query"
@@ -186,17 +187,21 @@ func writeHot(dir string, i int, rel query.Relation) (query.File, error) {
 	return query.File{Path: path, Location: "the rows not yet committed of " + strings.Join(rel.Name, "."), Schema: as, Whole: true}, err
 }
 
-// writeDeleted puts the rows that relation i leaves out of its files into a file; no path when there are none.
-func writeDeleted(dir string, i int, rel query.Relation) (string, error) {
-	data, err := deletedFile(rel.Files)
-	if err == nil && data != nil {
-		path := filepath.Join(dir, "deleted-"+strconv.Itoa(i)+".parquet")
-		if err = os.WriteFile(path, data, 0o600); err == nil {
-			return path, nil
+// writeDeleted puts the rows that relation i leaves out of its files into a file, for an anti join; no path when there are none.
+func writeDeleted(dir string, i int, rel query.Relation) (path string, err error) {
+	if !slices.ContainsFunc(rel.Files, func(f query.File) bool { return f.Deleted != nil }) {
+		return "", nil
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("deleted rows of %s: %w", strings.Join(rel.Name, "."), err)
 		}
-	}
+	}()
+	path = filepath.Join(dir, "deleted-"+strconv.Itoa(i)+".parquet")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		err = fmt.Errorf("deleted rows of %s: %w", strings.Join(rel.Name, "."), err)
+		return "", err
 	}
-	return "", err
+	_, err = datafile.WritePositions(f, memory.DefaultAllocator, datafile.DefaultWriteOptions(), deletedRows(rel.Files))
+	return path, errors.Join(err, f.Close())
 }

@@ -5,14 +5,12 @@ package duck
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/iceberg-go"
 
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
@@ -24,7 +22,7 @@ import (
 const fieldID = "PARQUET:field_id"
 
 // viewOf is the statement that makes a relation a view. Files of one shape are read together; what a file has under
-// another name or type, or has not, is renamed, cast or null, by field id. deleted is a file with the rows that are left out of files, as deletedFile makes it.
+// another name or type, or has not, is renamed, cast or null, by field id. deleted is a file with the rows that are left out of files, as writeDeleted makes it.
 func viewOf(rel query.Relation, files []query.File, deleted string) (string, error) {
 	want, err := datafile.ArrowSchema(rel.Schema)
 	if err != nil {
@@ -120,7 +118,7 @@ func selectOf(want *arrow.Schema, g *group, below offset.Vector, deleted string)
 	if g.deletes {
 		// Names with a blank in front, so that no column of a table is taken for them.
 		from += `, filename = ' file', file_row_number = true) AS " rows" ANTI JOIN read_parquet([` + text(deleted) +
-			`]) AS " deleted" ON " rows"." file" = " deleted"."path" AND " rows"."file_row_number" = " deleted"."pos"`
+			`]) AS " deleted" ON " rows"." file" = " deleted"."file_path" AND " rows"."file_row_number" = " deleted"."pos"`
 	} else {
 		from += ")"
 	}
@@ -231,39 +229,20 @@ func emptySelect(want *arrow.Schema) (string, error) {
 	return "SELECT " + strings.Join(columns, ", ") + " WHERE false", nil
 }
 
-// deletedSchema is the rows that are left out: the path of a file on this disk and the position in it.
-var deletedSchema = iceberg.NewSchema(0,
-	iceberg.NestedField{ID: 1, Name: "path", Type: iceberg.PrimitiveTypes.String, Required: true},
-	iceberg.NestedField{ID: 2, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
-
-// deletedFile encodes the rows that are left out as a Parquet file, for an anti join; nil when there are none.
-func deletedFile(files []query.File) ([]byte, error) {
-	if !slices.ContainsFunc(files, func(f query.File) bool { return f.Deleted != nil }) {
-		return nil, nil
-	}
-	as, err := datafile.ArrowSchema(deletedSchema)
-	if err != nil {
-		return nil, err
-	}
-	b := array.NewRecordBuilder(memory.DefaultAllocator, as)
-	defer b.Release()
-	paths, at := b.Field(0).(*array.StringBuilder), b.Field(1).(*array.Int64Builder)
-	for _, f := range files {
-		if f.Deleted == nil {
-			continue
-		}
-		for it := f.Deleted.Iterator(); it.HasNext(); {
-			paths.Append(f.Path)
-			at.Append(int64(it.Next()))
+// deletedRows is the rows that are left out: the path of a file on this disk, and the position in it.
+func deletedRows(files []query.File) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for _, f := range files {
+			if f.Deleted == nil {
+				continue
+			}
+			for it := f.Deleted.Iterator(); it.HasNext(); {
+				if !yield(f.Path, int64(it.Next())) {
+					return
+				}
+			}
 		}
 	}
-	rows := b.NewRecordBatch()
-	defer rows.Release()
-	var buf bytes.Buffer
-	if _, err := datafile.Write(&buf, deletedSchema, []arrow.RecordBatch{rows}, datafile.DefaultWriteOptions()); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
 }
 
 // hotFile encodes hot rows as a Parquet file: they are a few seconds of rows, and on the way of the cold ones they

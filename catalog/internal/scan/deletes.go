@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/apache/iceberg-go"
+	"github.com/firnlake/firn/internal/datafile"
 )
 
 // deleteIndex finds the delete files that apply to a data file, by the rules of the table spec's scan planning.
@@ -77,7 +78,7 @@ func (f *file) target() string {
 	if f.references != "" {
 		return f.references
 	}
-	if c, ok := f.column(pathColumn); ok && c.lower != nil && string(c.lower) == string(c.upper) {
+	if c, ok := f.column(datafile.DeletePathID); ok && c.lower != nil && string(c.lower) == string(c.upper) {
 		return string(c.lower)
 	}
 	return ""
@@ -86,7 +87,7 @@ func (f *file) target() string {
 // mayNamePath tells whether a position delete file can have rows for a data file. Bounds may be cut short; they are
 // bounds all the same.
 func (f *file) mayNamePath(path string) bool {
-	c, ok := f.column(pathColumn)
+	c, ok := f.column(datafile.DeletePathID)
 	if !ok {
 		return true
 	}

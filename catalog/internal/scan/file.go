@@ -44,9 +44,6 @@ type column struct {
 	sizes, values, nulls, nans int64
 }
 
-// pathColumn is the reserved id of file_path in a position delete file.
-const pathColumn = 2147483546
-
 func (f *file) deletes() bool { return f.content != iceberg.EntryContentData }
 
 // vector tells whether a delete file is a deletion vector.

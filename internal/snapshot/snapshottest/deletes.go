@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -23,31 +21,18 @@ import (
 // Rows are positions by the location of the data file.
 type Rows map[string][]int64
 
-// deleteSchema is as the Iceberg spec says: "Position Delete Files".
-var deleteSchema = iceberg.NewSchema(0,
-	iceberg.NestedField{ID: 2147483546, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
-	iceberg.NestedField{ID: 2147483545, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
-
 // PositionDeletes writes one position delete file for rows of files of one partition.
 func PositionDeletes(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, partition map[int]any, rows Rows) (iceberg.DataFile, error) {
-	as, err := datafile.ArrowSchema(deleteSchema)
-	if err != nil {
-		return nil, err
-	}
-	b := array.NewRecordBuilder(memory.DefaultAllocator, as)
-	defer b.Release()
-	n := 0
-	for _, path := range slices.Sorted(maps.Keys(rows)) {
-		for _, at := range slices.Sorted(slices.Values(rows[path])) {
-			b.Field(0).(*array.StringBuilder).Append(path)
-			b.Field(1).(*array.Int64Builder).Append(at)
-			n++
-		}
-	}
-	batch := b.NewRecordBatch()
-	defer batch.Release()
 	var buf bytes.Buffer
-	st, err := datafile.Write(&buf, deleteSchema, []arrow.RecordBatch{batch}, datafile.DefaultWriteOptions())
+	st, err := datafile.WritePositions(&buf, memory.DefaultAllocator, datafile.DefaultWriteOptions(), func(yield func(string, int64) bool) {
+		for _, path := range slices.Sorted(maps.Keys(rows)) {
+			for _, at := range slices.Sorted(slices.Values(rows[path])) {
+				if !yield(path, at) {
+					return
+				}
+			}
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +40,7 @@ func PositionDeletes(ctx context.Context, wh *objstore.Warehouse, meta table.Met
 	if err != nil {
 		return nil, err
 	}
-	df, err := builder(meta, partition, loc, iceberg.ParquetFile, int64(n), int64(buf.Len()))
+	df, err := builder(meta, partition, loc, iceberg.ParquetFile, st.Rows, st.Bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -98,27 +83,12 @@ func put(ctx context.Context, wh *objstore.Warehouse, location string, data []by
 
 // Manifest writes a manifest of delete files. seq is the sequence number that they came with; 0: they are new in snapshot id.
 func Manifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, id, seq int64, deletes ...iceberg.DataFile) (iceberg.ManifestFile, error) {
-	var buf bytes.Buffer
-	content := iceberg.ManifestContentDeletes
-	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, meta.PartitionSpec(), meta.CurrentSchema(), id, iceberg.WithManifestWriterContent(content))
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range deletes {
-		add, e := w.Add, iceberg.NewManifestEntry(iceberg.EntryStatusADDED, &id, nil, nil, d)
+	entries := make([]snapshot.Entry, len(deletes))
+	for i, d := range deletes {
+		entries[i] = snapshot.Added(d)
 		if seq > 0 {
-			add, e = w.Existing, iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &seq, &seq, d)
-		}
-		if err := add(e); err != nil {
-			return nil, err
+			entries[i] = snapshot.Kept(snapshot.File{DataFile: d, SnapshotID: id, SequenceNumber: seq, FileSequenceNumber: seq})
 		}
 	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	loc, err := put(ctx, wh, snapshot.MetadataLocation(meta, uuid.NewString()+"-deletes.avro"), buf.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return w.ToManifestFile(loc, int64(buf.Len()), iceberg.WithManifestFileContent(content))
+	return snapshot.WriteDeleteManifest(ctx, wh, meta, meta.PartitionSpec(), id, entries)
 }
