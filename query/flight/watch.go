@@ -141,8 +141,8 @@ type watchWriter struct {
 	w    *flight.Writer
 }
 
-// send writes one batch. It returns when the reader's window has taken it, or has not within the time for that: then
-// nothing may be written any more, and the end of the call ends what is still being written.
+// send writes commits, in batches of at most MaxBatch. It returns when the reader's window has taken them, or has not within
+// the time for that: then nothing may be written any more, and the end of the call ends what is still being written.
 func (w *watchWriter) send(rows []query.Commit) error {
 	b, err := watchBatch(w.s.mem, w.name, rows)
 	if err != nil {
@@ -151,17 +151,13 @@ func (w *watchWriter) send(rows []query.Commit) error {
 	sent := make(chan error, 1)
 	go func() {
 		defer b.Release()
-		sent <- w.w.Write(b)
+		sent <- w.s.sendBatch(w.w, "watch", b)
 	}()
 	late := time.NewTimer(w.s.taken)
 	defer late.Stop()
 	select {
 	case err := <-sent:
-		if err != nil {
-			return fmt.Errorf("flight: send: %w", err)
-		}
-		w.s.metrics.rows.WithLabelValues("watch").Add(float64(len(rows)))
-		return nil
+		return err
 	case <-late.C:
 		return fmt.Errorf("%w within %s: watch again, after the version that you saw last", ErrSlowReader, w.s.taken)
 	}
@@ -225,8 +221,8 @@ const (
 )
 
 // Watch calls each, one after the other, for every commit to a table. When the server goes away it begins again by itself,
-// behind the last commit that it told of; before the first one, that is at After or AfterSnapshot, and without them at now. It returns when ctx ends, when each gives an error, and with the error of the
-// server when the watch cannot go on: catalog.ErrWatchEnded, catalog.ErrNoSuchTable, query.ErrLimit, ErrSlowReader.
+// behind the last commit that it told of; before the first one, that is at After or AfterSnapshot, and without them at now.
+// It returns when ctx ends, when each gives an error, and with the error of the server when the watch cannot go on: catalog.ErrWatchEnded, catalog.ErrNoSuchTable, query.ErrLimit, ErrSlowReader.
 func (c *Client) Watch(ctx context.Context, r query.WatchRequest, each func(query.Commit) error) error {
 	pause := rewatchMin
 	for {

@@ -87,6 +87,32 @@ func TestWatch(t *testing.T) {
 	hear(t, c, query.WatchRequest{Table: watchedTable, AfterSnapshot: 1017}, 18, 40)
 }
 
+// TestWatchBatches: commits that have piled up are sent in batches that clients take.
+func TestWatchBatches(t *testing.T) {
+	const all, most = 3000, 16 << 10
+	h := start(t, Config{MaxBatch: most}, &fakeEngine{watch: tells(t, all)}, nil)
+	c := h.dial(ClientOptions{})
+	ticket, err := command{Firn: "watch", Table: quoteIdentifier(watchedTable)}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	res, err := c.open(ctx, cancel, ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Release()
+	for rows := int64(0); rows < all; rows += res.RecordBatch().NumRows() {
+		if !res.Next(ctx) {
+			t.Fatalf("after %d commits: %v", rows, res.Err())
+		}
+		if n := batchBytes(res.RecordBatch()); n > most {
+			t.Fatalf("a batch of %d bytes, at most %d were asked for", n, most)
+		}
+	}
+}
+
 // TestWatchGoesOn: a client's watch goes on when the server comes back, from the last commit on.
 func TestWatchGoesOn(t *testing.T) {
 	var calls atomic.Int64
