@@ -3,6 +3,8 @@ package audit
 import (
 	"testing"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
@@ -53,6 +55,19 @@ func TestFilteredOffsets(t *testing.T) {
 	l.ingest([]offset.Range{{Partition: 1, Start: 100, End: 110}}, nil, nil, func(r *ledger.Record) { r.Filtered = map[int32]ledger.Filtered{1: {First: 105, Count: 2, Digest: 9}} })
 	r = l.audit(Options{Kafka: log})
 	l.expect(r, Broken, KindFiltered, KindMissing)
+}
+
+// A record that is not whole counts among the missing beside those that a filter did not take.
+func TestTornBesideFiltered(t *testing.T) {
+	rows := setOf(lined{0, 1}, lined{0, 3}, lined{1, 0}, lined{2, 0}, lined{3, 0}, lined{4, 0}, lined{7, 0})
+	a := &auditor{rows: rows, dead: newOffsets(), redriven: newOffsets(), rowsGone: newOffsets(), deadGone: newOffsets(), report: &Report{Kafka: true}}
+	c := &chain{vector: map[int32]int64{0: 8}, record: &ledger.Record{LastRow: map[int32]int64{0: 7}, Filtered: map[int32]ledger.Filtered{0: {First: 5, Count: 1, Digest: 9}}}}
+	p := a.newPartition(0, c)
+	p.log = &logFindings{covered: roaring64.BitmapOf(5, 6), missing: roaring64.BitmapOf(5, 6), phantoms: roaring64.New()}
+	a.judge([]*partition{p})
+	if p.Missing != 3 { // the record at 0, and 5 and 6
+		t.Errorf("%d are missing, want 3\n%s", p.Missing, a.report)
+	}
 }
 
 // Filtered records that log compaction removed later, or that retention took, are still told by the digest; where it cannot be

@@ -155,8 +155,10 @@ func span(from, to int64) *roaring64.Bitmap {
 
 // merge adds another set; what both have is doubled.
 func (o *offsets) merge(other *offsets) {
+	for p, n := range other.rows {
+		o.rows[p] += n
+	}
 	for p, theirs := range other.of {
-		o.rows[p] += other.rows[p]
 		ours := o.of[p]
 		if ours == nil {
 			theirs.RunOptimize()
@@ -171,9 +173,6 @@ func (o *offsets) merge(other *offsets) {
 		ours.Or(theirs)
 	}
 	for p, theirs := range other.lines {
-		if other.of[p] == nil {
-			o.rows[p] += other.rows[p]
-		}
 		ours := bitmapOf(o.lines, p)
 		if twice := both(ours, theirs); !twice.IsEmpty() {
 			bitmapOf(o.doubled, p).Or(offsetsOf(twice))

@@ -167,12 +167,12 @@ func readArrow(ctx context.Context, ra io.ReaderAt, size int64, name string, ids
 	if err != nil {
 		return err
 	}
-	want := iceberg.NewSchema(0, iceberg.NestedField{ID: ids.partition, Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32},
-		iceberg.NestedField{ID: ids.offset, Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64})
+	want := []iceberg.NestedField{{ID: ids.partition, Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32},
+		{ID: ids.offset, Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64}}
 	if ids.index != 0 {
-		want = iceberg.NewSchema(0, append(slices.Clone(want.Fields()), iceberg.NestedField{ID: ids.index, Name: ledger.ColIndex, Type: iceberg.PrimitiveTypes.Int32})...)
+		want = append(want, iceberg.NestedField{ID: ids.index, Name: ledger.ColIndex, Type: iceberg.PrimitiveTypes.Int32})
 	}
-	return r.Scan(ctx, want, func(b arrow.RecordBatch) error {
+	return r.Scan(ctx, iceberg.NewSchema(0, want...), func(b arrow.RecordBatch) error {
 		partitions, offsets := b.Column(0).(*array.Int32), b.Column(1).(*array.Int64)
 		for i := range partitions.Len() {
 			line := int64(0)
