@@ -123,10 +123,8 @@ func (p *pending) locate(ctx context.Context, head snapshot.Head, listed map[str
 		}
 	}
 	if len(lost) > 0 {
-		if _, err := p.c.survey(ctx, p.ts, head); err != nil {
-			return err
-		}
-		files, err := p.c.read.LiveFilesOf(ctx, head.Manifests, func(f iceberg.DataFile) bool { return lost[f.FilePath()] != nil })
+		// Whether rows of them were deleted is known by now.
+		files, err := p.c.read.FilesOf(ctx, snapshot.DataManifests(head.Manifests), func(f iceberg.DataFile) bool { return lost[f.FilePath()] != nil })
 		if err != nil {
 			return err
 		}

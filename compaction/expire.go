@@ -143,7 +143,7 @@ func (c *Compactor) policyOf(meta table.Metadata) (r plan.Retention, cal plan.Ca
 	}
 	more := func(age time.Duration, keep int) {
 		if age != snapshot.MainSnapshotAge {
-			r.Window = max(r.Window, min(age, maxRefAge))
+			r.Window = max(r.Window, age)
 		}
 		if keep != snapshot.MainMinSnapshots {
 			r.Min = max(r.Min, keep)
@@ -151,13 +151,13 @@ func (c *Compactor) policyOf(meta table.Metadata) (r plan.Retention, cal plan.Ca
 	}
 	keep, _ := strconv.Atoi(p[table.MinSnapshotsToKeepKey])
 	age, _ := strconv.ParseInt(p[table.MaxSnapshotAgeMsKey], 10, 64)
-	more(time.Duration(min(age, maxRefAge.Milliseconds()))*time.Millisecond, keep)
+	more(ageOf(age), keep)
 	for name, ref := range meta.Refs() {
 		if name != table.MainBranch {
 			continue
 		}
 		if ref.MaxSnapshotAgeMs != nil {
-			more(time.Duration(min(*ref.MaxSnapshotAgeMs, maxRefAge.Milliseconds()))*time.Millisecond, 0)
+			more(ageOf(*ref.MaxSnapshotAgeMs), 0)
 		}
 		if ref.MinSnapshotsToKeep != nil {
 			more(0, *ref.MinSnapshotsToKeep)
@@ -168,6 +168,11 @@ func (c *Compactor) policyOf(meta table.Metadata) (r plan.Retention, cal plan.Ca
 
 // maxRefAge is for ever: engines that know no absence write the greatest number for it.
 const maxRefAge = 100 * 365 * 24 * time.Hour
+
+// ageOf is an age in milliseconds, at most maxRefAge.
+func ageOf(ms int64) time.Duration {
+	return time.Duration(min(ms, maxRefAge.Milliseconds())) * time.Millisecond
+}
 
 // retained turns metadata into the planner's terms.
 func retained(meta table.Metadata) (snapshots []plan.Snapshot, refs []plan.Ref, log []plan.LogEntry) {
@@ -185,7 +190,7 @@ func retained(meta table.Metadata) (snapshots []plan.Snapshot, refs []plan.Ref, 
 		}
 		if p.Branch && name != table.MainBranch { // main's is in the policy
 			if ref.MaxSnapshotAgeMs != nil {
-				p.Window = time.Duration(min(*ref.MaxSnapshotAgeMs, maxRefAge.Milliseconds())) * time.Millisecond
+				p.Window = ageOf(*ref.MaxSnapshotAgeMs)
 			}
 			if ref.MinSnapshotsToKeep != nil {
 				p.Min = *ref.MinSnapshotsToKeep

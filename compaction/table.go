@@ -207,10 +207,7 @@ func (c *Compactor) survey(ctx context.Context, ts *tableState, head snapshot.He
 		ts.schema, ts.manifests = id, map[string]*manifestInfo{} // writable and order look at the schema
 	}
 	fresh := make(map[string]*manifestInfo, len(head.Manifests))
-	for _, m := range head.Manifests {
-		if m.ManifestContent() == iceberg.ManifestContentDeletes {
-			continue
-		}
+	for _, m := range snapshot.DataManifests(head.Manifests) {
 		info := ts.manifests[m.FilePath()]
 		if info == nil {
 			files, err := c.read.FilesOf(ctx, []iceberg.ManifestFile{m}, nil)

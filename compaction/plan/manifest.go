@@ -85,7 +85,7 @@ func Merges(p Manifests, ms []Manifest) [][]Manifest {
 		})
 		n := p.rising(g)
 		if len(ms) > p.Max {
-			n = max(n, min(len(g)/2+1, len(g))) // the smaller half: its entries cost the least to move
+			n = max(n, len(g)/2+1) // the smaller half: its entries cost the least to move
 		}
 		out = append(out, p.cut(g[:n])...)
 	}
