@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/internal/snapshot"
 )
 
 // maxWatchBack is how far back in the history a watch looks for the snapshot that it shall begin behind, in commits: the
@@ -104,13 +104,6 @@ func (k *summaries) commit(ctx context.Context, e catalog.Event) Commit {
 		return c
 	}
 	c.Operation = string(sn.Summary.Operation)
-	rows := func(key string) int64 {
-		n, err := strconv.ParseInt(sn.Summary.Properties[key], 10, 64)
-		if err != nil || n < 0 {
-			return -1
-		}
-		return n
-	}
-	c.AddedRows, c.TotalRows = rows("added-records"), rows("total-records")
+	c.AddedRows, c.TotalRows = max(snapshot.Count(sn, "added-records"), -1), max(snapshot.Count(sn, "total-records"), -1)
 	return c
 }

@@ -211,7 +211,7 @@ func (c *Committer) recoverDead(ctx context.Context) error {
 			return nil // nothing in it lies beyond V, as its own record says
 		}
 	}
-	files, err := c.reader.FilesOf(ctx, dataOnly(c.dead.head.Manifests), nil)
+	files, err := c.reader.FilesOf(ctx, snapshot.DataManifests(c.dead.head.Manifests), nil)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", c.cfg.DeadTable, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/engine"
@@ -327,7 +326,7 @@ func (f *finder) ledger(ctx context.Context, hidden bool) (offset.Vector, error)
 		return nil, err
 	}
 	if hidden {
-		manifests = dataOnly(manifests)
+		manifests = snapshot.DataManifests(manifests)
 	}
 	files, err := f.reader.FilesOf(ctx, manifests, nil)
 	if err != nil {
@@ -338,16 +337,6 @@ func (f *finder) ledger(ctx context.Context, hidden bool) (offset.Vector, error)
 		return nil, err
 	}
 	return scan.last(ctx, files)
-}
-
-func dataOnly(ms []iceberg.ManifestFile) []iceberg.ManifestFile {
-	var out []iceberg.ManifestFile
-	for _, m := range ms {
-		if m.ManifestContent() == iceberg.ManifestContentData {
-			out = append(out, m)
-		}
-	}
-	return out
 }
 
 // unsettled turns an error of reading the ledger into a stop, unless it passes by itself.

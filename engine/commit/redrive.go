@@ -282,7 +282,7 @@ func (d *redriver) present(ctx context.Context, letters []deadletter.Letter) (st
 	if err != nil {
 		return nil, err
 	}
-	files, err := d.reader.FilesOf(ctx, dataOnly(manifests), nil)
+	files, err := d.reader.FilesOf(ctx, snapshot.DataManifests(manifests), nil)
 	if err != nil {
 		return nil, err
 	}

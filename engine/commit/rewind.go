@@ -268,7 +268,7 @@ func (r *rewinder) plan(ctx context.Context, s *table.Snapshot) (RewindPlan, err
 		return RewindPlan{}, err
 	}
 	p := RewindPlan{Snapshot: s.SnapshotID, At: time.UnixMilli(s.TimestampMs), Head: r.head.SnapshotID, Offsets: rec.Offsets.Clone(), Record: rec,
-		RowsNow: totalRecords(r.head), RowsThen: totalRecords(s)}
+		RowsNow: snapshot.Count(r.head, "total-records"), RowsThen: snapshot.Count(s, "total-records")}
 	f := newFinder(r.wh, r.reader, r.line, r.pipeline)
 	pos, err := f.find(ctx)
 	switch {
@@ -284,15 +284,4 @@ func (r *rewinder) plan(ctx context.Context, s *table.Snapshot) (RewindPlan, err
 		p.Epoch = max(p.Epoch, f.last.Epoch+1)
 	}
 	return p, nil
-}
-
-func totalRecords(s *table.Snapshot) int64 {
-	if s.Summary == nil {
-		return -1
-	}
-	n, err := strconv.ParseInt(s.Summary.Properties["total-records"], 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
 }

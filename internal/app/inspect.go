@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/snapshot"
 )
 
 // TableRow is a line of firn tables.
@@ -81,21 +81,9 @@ func tableRow(t *catalog.Table) TableRow {
 	r := TableRow{Table: t.Identifier.String(), Location: t.Metadata.Location()}
 	if s := t.Metadata.CurrentSnapshot(); s != nil {
 		r.Snapshot, r.At = s.SnapshotID, time.UnixMilli(s.TimestampMs).UTC()
-		r.Rows, r.Files, r.Bytes = total(s, "total-records"), total(s, "total-data-files"), total(s, "total-files-size")
+		r.Rows, r.Files, r.Bytes = snapshot.Count(s, "total-records"), snapshot.Count(s, "total-data-files"), snapshot.Count(s, "total-files-size")
 	}
 	return r
-}
-
-// total reads a count of a snapshot's summary; -1 where the engine that wrote it left it out.
-func total(s *table.Snapshot, key string) int64 {
-	if s.Summary == nil {
-		return -1
-	}
-	n, err := strconv.ParseInt(s.Summary.Properties[key], 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
 }
 
 // SnapshotRow is a line of firn snapshots.
@@ -140,8 +128,8 @@ func (c *Client) Snapshots(ctx context.Context, name string, limit int) ([]Snaps
 }
 
 func snapshotRow(s *table.Snapshot, refs map[int64][]string) SnapshotRow {
-	r := SnapshotRow{ID: s.SnapshotID, At: time.UnixMilli(s.TimestampMs).UTC(), Kind: "foreign", Added: total(s, "added-records"),
-		Rows: total(s, "total-records"), Files: total(s, "total-data-files"), Refs: slices.Sorted(slices.Values(refs[s.SnapshotID]))}
+	r := SnapshotRow{ID: s.SnapshotID, At: time.UnixMilli(s.TimestampMs).UTC(), Kind: "foreign", Added: snapshot.Count(s, "added-records"),
+		Rows: snapshot.Count(s, "total-records"), Files: snapshot.Count(s, "total-data-files"), Refs: slices.Sorted(slices.Values(refs[s.SnapshotID]))}
 	if s.ParentSnapshotID != nil {
 		r.Parent = *s.ParentSnapshotID
 	}

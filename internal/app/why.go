@@ -7,6 +7,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/snapshot"
 	"github.com/firnlake/firn/query"
 )
 
@@ -76,7 +77,7 @@ func (c *Client) visible(ctx context.Context, id catalog.Identifier, p *Pipeline
 		return st
 	}
 	age := time.Since(time.UnixMilli(head.TimestampMs)).Round(10 * time.Millisecond)
-	st.Says = fmt.Sprintf("the catalog's head is snapshot %d, %s old, with %s", head.SnapshotID, age, plural(total(head, "total-records"), "row"))
+	st.Says = fmt.Sprintf("the catalog's head is snapshot %d, %s old, with %s", head.SnapshotID, age, plural(snapshot.Count(head, "total-records"), "row"))
 	st.Moves = true
 	if head.Summary == nil {
 		return st

@@ -126,6 +126,18 @@ func addEntry(w *iceberg.ManifestWriter, e Entry, snapshotID int64) error {
 	return w.Existing(entry)
 }
 
+// Count reads a number of a snapshot's summary, as total-records; -1 where the engine that wrote it left it out.
+func Count(s *table.Snapshot, key string) int64 {
+	if s.Summary == nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(s.Summary.Properties[key], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
 // MetadataLocation names a file in the table's metadata folder.
 func MetadataLocation(meta table.Metadata, name string) string {
 	dir := meta.Properties().Get(table.WriteMetadataPathKey, meta.Location()+"/metadata")

@@ -123,6 +123,17 @@ func (r *Reader) Entries(ctx context.Context, m iceberg.ManifestFile) (out []ice
 	return out, nil
 }
 
+// DataManifests are those of ms that hold data files.
+func DataManifests(ms []iceberg.ManifestFile) []iceberg.ManifestFile {
+	var out []iceberg.ManifestFile
+	for _, m := range ms {
+		if m.ManifestContent() == iceberg.ManifestContentData {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // Manifests returns the manifests of snap.
 func (r *Reader) Manifests(ctx context.Context, snap *table.Snapshot) ([]iceberg.ManifestFile, error) {
 	return ReadManifests(ctx, r.wh, snap)
