@@ -180,8 +180,12 @@ func (r *scanResult) drop() {
 	}
 }
 
-// following returns the next batch with rows, the caller's; nil at the end.
+// following returns the next batch with rows, the caller's; nil at the end. Nothing is given after the end of ctx, also
+// not what is at hand.
 func (r *scanResult) following(ctx context.Context) (arrow.RecordBatch, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	r.start()
 	for len(r.running) > 0 {
 		f := r.running[0]
