@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -192,41 +193,42 @@ func (p *pastMaker) location() string { return fmt.Sprintf("%s/00000-%s.metadata
 // make returns the table, which another catalog or an earlier request may have made.
 func (p *pastMaker) make(ctx context.Context) (document, error) {
 	for {
-		doc, err := p.s.readMetadata(ctx, p.location())
-		if err == nil && json.Valid(doc) {
-			stale, err := p.stale(doc)
-			if err != nil || !stale {
-				return document{location: p.location(), full: doc, refs: doc}, err
-			}
-			p.dir += "-" + strconv.FormatInt(p.currentID(), 10) // made on a snapshot whose files may be gone
-			continue
+		doc, meta, err := p.read(ctx)
+		if errors.Is(err, objstore.ErrNotFound) {
+			return p.write(ctx)
 		}
-		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
-			return document{}, err
+		if err != nil || !p.stale(meta) {
+			return doc, err
 		}
-		return p.write(ctx)
+		p.dir += "-" + strconv.FormatInt(p.currentID(), 10) // made on a snapshot whose files may be gone
 	}
 }
 
-// stale tells whether the table has left the snapshot whose files were cut.
-func (p *pastMaker) stale(doc []byte) (bool, error) {
-	if p.state.Kind != past.ReadNow {
-		return false, nil
-	}
-	m, err := parse(doc)
+// read returns the table that lies there. Whoever has keys for the table's files can have written it: what is no metadata is
+// not handed on.
+func (p *pastMaker) read(ctx context.Context) (document, table.Metadata, error) {
+	loc := p.location()
+	doc, err := p.s.readMetadata(ctx, loc)
 	if err != nil {
-		return false, err
+		return document{}, nil, err
+	}
+	meta, err := parse(doc)
+	if err != nil {
+		return document{}, nil, fmt.Errorf("metadata file %s: it is not the catalog's own: remove it, and it is made anew: %w", loc, err)
+	}
+	return document{location: loc, full: doc, refs: doc}, meta, nil
+}
+
+// stale tells whether the table has left the snapshot whose files were cut.
+func (p *pastMaker) stale(m table.Metadata) bool {
+	if p.state.Kind != past.ReadNow {
+		return false
 	}
 	made, err := strconv.ParseInt(m.Properties()[propAsOfSnapshot], 10, 64)
 	if err != nil || made == p.currentID() {
-		return false, nil
+		return false
 	}
-	for _, sn := range p.base.Snapshots {
-		if sn.ID == made {
-			return false, nil
-		}
-	}
-	return true, nil
+	return !slices.ContainsFunc(p.base.Snapshots, func(sn sqlstore.Snapshot) bool { return sn.ID == made })
 }
 
 func (p *pastMaker) currentID() int64 {
@@ -257,9 +259,8 @@ func (p *pastMaker) write(ctx context.Context) (document, error) {
 	}
 	switch _, err := p.s.wh.Put(ctx, key, bytes.NewReader(doc), objstore.IfAbsent); {
 	case errors.Is(err, objstore.ErrExists): // another catalog was first, and its files count
-		if doc, err = p.s.readMetadata(ctx, loc); err != nil {
-			return document{}, err
-		}
+		theirs, _, err := p.read(ctx)
+		return theirs, err
 	case err != nil:
 		return document{}, storageError("write metadata file "+loc, err)
 	}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -625,6 +627,48 @@ func TestPastTableOnce(t *testing.T) {
 		t.Errorf("%d data files of the table are left of %d", n, data)
 	}
 	l.asOf(t, at) // it is made again
+}
+
+// TestPastTableForged: who has keys for the table's files can write where the catalog looks for what it made. What is no
+// metadata of a table is not handed on, and nothing is made in vain beside it.
+func TestPastTableForged(t *testing.T) {
+	f := memory(t)
+	l := f.ledgerTable(t, "2")
+	at := l.stamp(l.add(0, 2, "a", "b"))
+	l.add(0, 2, "a", "b")
+	l.compact(byLedger)
+	l.expire()
+	for _, forged := range []string{``, `{`, `{"format-version":2}`, `{},"config":{"token":"stolen"}`} {
+		var w *httptest.ResponseRecorder
+		var key string
+		before := 0
+		for range 2 { // over the border of two stretches it is another table
+			var err error
+			key, err = f.wh.Key(want[loaded](t, f.ask(t, "GET", l.path(at), ""), 200).Location)
+			l.must(err)
+			_, err = f.wh.Put(t.Context(), key, strings.NewReader(forged), objstore.Overwrite)
+			l.must(err)
+			before = l.files(path.Dir(key))
+			if w = f.ask(t, "GET", l.path(at), ""); w.Code != http.StatusOK {
+				break
+			}
+		}
+		if got := want[failure](t, w, 400); !strings.Contains(got.Error.Message, "remove it, and it is made anew") {
+			t.Errorf("%q is answered with %q", forged, got.Error.Message)
+		}
+		if after := l.files(path.Dir(key)); after != before {
+			t.Errorf("%d files where there were %d", after, before)
+		}
+		l.must(f.wh.Delete(t.Context(), key))
+	}
+	l.asOf(t, at)
+}
+
+// files counts what lies under a key.
+func (l *ledgerTable) files(under string) (n int) {
+	l.t.Helper()
+	l.must(l.f.wh.List(context.Background(), under, func(objstore.Info) error { n++; return nil }))
+	return n
 }
 
 // TestPastTableBounds: rows to be looked into, and how many there may be.
