@@ -1,6 +1,8 @@
 package client
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 )
@@ -20,8 +22,12 @@ func (a *addresses) String() string { return strings.Join(a.roots, " or ") }
 // current is the address whose turn it is.
 func (a *addresses) current() int { return int(a.turn.Load()) }
 
-// leave gives the turn to the one behind i, unless another request has done so already. It tells whether it did.
-func (a *addresses) leave(i int) bool {
+// leave gives the turn to the one behind i, unless another request has done so already. It tells whether it did. A request
+// that its caller has given up says nothing of the address; one whose time has run out does: the address may hang.
+func (a *addresses) leave(ctx context.Context, i int) bool {
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return false
+	}
 	return len(a.roots) > 1 && a.turn.CompareAndSwap(int64(i), int64((i+1)%len(a.roots)))
 }
 

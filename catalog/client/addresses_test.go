@@ -1,8 +1,10 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
@@ -228,6 +231,62 @@ func TestTokenElsewhere(t *testing.T) {
 	c := connect(t, Config{URI: dead.URL + "," + token.URL, ClientID: "c", ClientSecret: units.NewSecret("s")}, nil)
 	if _, err := c.LoadTable(t.Context(), users, catalog.LoadRefs); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTokenHangs: a token endpoint that does not answer in time has lost its turn, though the request is over.
+func TestTokenHangs(t *testing.T) {
+	var hangs atomic.Bool
+	serve := func(first bool) *httptest.Server {
+		p := newProcess(t)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case !strings.HasSuffix(r.URL.Path, "/oauth/tokens"):
+				p.serve(w, r)
+			case first && hangs.Load():
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+			default:
+				fmt.Fprint(w, `{"access_token":"t","token_type":"bearer","expires_in":3600}`)
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s
+	}
+	c := connect(t, Config{URI: serve(true).URL + "," + serve(false).URL, ClientID: "c", ClientSecret: units.NewSecret("s")}, nil)
+	hangs.Store(true)
+	c.creds.refused("t")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := c.LoadTable(ctx, users, catalog.LoadRefs)
+	wantOnly(t, "without a token", err, catalog.ErrUnavailable)
+	if _, err := c.LoadTable(t.Context(), users, catalog.LoadRefs); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGivenUp: a request that its caller has cancelled says nothing of the address.
+func TestGivenUp(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	hang := foreign(t, `{}`, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		asked <- struct{}{}
+		<-r.Context().Done()
+	})
+	reg := prometheus.NewRegistry()
+	c := connect(t, Config{URI: hang.URL + "," + newProcess(t).URL}, reg)
+	for _, call := range calls {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-asked
+			cancel()
+		}()
+		if err := call.call(ctx, c); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", call.name, err)
+		}
+	}
+	if n := failovers(t, reg); n != 0 || c.at.current() != 0 {
+		t.Errorf("%v failovers, the next request begins at %d", n, c.at.current())
 	}
 }
 

@@ -223,7 +223,7 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (header http.
 		var failed bool
 		header, failed, err = c.sendTo(ctx, root, o, body, answer)
 		if failed {
-			c.leave(i, o, err)
+			c.leave(ctx, i, o, err)
 		}
 		return !failed || ctx.Err() != nil || !errors.Is(err, catalog.ErrUnavailable)
 	})
@@ -231,8 +231,8 @@ func (c *Client) send(ctx context.Context, o op, body, answer any) (header http.
 }
 
 // leave makes the next request begin at another address than one that failed.
-func (c *Client) leave(i int, o op, err error) {
-	if c.at.leave(i) {
+func (c *Client) leave(ctx context.Context, i int, o op, err error) {
+	if c.at.leave(ctx, i) {
 		c.m.failovers.Inc()
 		c.log.Warn("the catalog fails at one address, the next one is asked from now on", "address", c.at.roots[i], "request", o.name, "error", err)
 	}

@@ -107,11 +107,11 @@ func (c *credentials) refused(token string) {
 // fetch asks for a token, at one address after the other until one can answer.
 func (c *credentials) fetch(ctx context.Context) (err error) {
 	c.at.each(func(i int, uri string) bool {
-		if err = c.fetchFrom(ctx, uri); !errors.Is(err, catalog.ErrUnavailable) || ctx.Err() != nil {
+		if err = c.fetchFrom(ctx, uri); !errors.Is(err, catalog.ErrUnavailable) {
 			return true
 		}
-		c.at.leave(i)
-		return false
+		c.at.leave(ctx, i)
+		return ctx.Err() != nil
 	})
 	return err
 }

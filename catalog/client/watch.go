@@ -48,7 +48,7 @@ func (c *Client) Watch(ctx context.Context, id catalog.Identifier, after int64, 
 		case err != nil && !errors.Is(err, catalog.ErrUnavailable):
 			return fmt.Errorf("watch %s: %w", id, err)
 		case err != nil:
-			c.leave(address, op{name: "watch"}, err)
+			c.leave(ctx, address, op{name: "watch"}, err)
 		}
 		if after != before {
 			pause = watchAgainMin
@@ -63,6 +63,9 @@ func (c *Client) Watch(ctx context.Context, id catalog.Identifier, after int64, 
 	}
 }
 
+// errSilent ends a stream that says nothing, not even that it lives.
+var errSilent = fmt.Errorf("nothing was heard for %s", watchSilence)
+
 // eachError is what the caller of a watch gave back.
 type eachError struct{ err error }
 
@@ -70,9 +73,9 @@ func (e *eachError) Error() string { return e.err.Error() }
 
 // stream reads one stream of events. It returns nil when the server asks to connect again.
 func (c *Client) stream(ctx context.Context, root string, id catalog.Identifier, after *int64, each func(catalog.Event) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(watchSilence, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(watchSilence, func() { cancel(errSilent) })
 	defer silence.Stop()
 	o := op{name: "watch", method: http.MethodGet, path: "/firn" + c.tablePath(id) + "/events", about: id.String()}
 	header := http.Header{"Accept": {"text/event-stream"}}
