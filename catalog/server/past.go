@@ -8,13 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
@@ -86,8 +87,8 @@ func (p *pasts) close() {
 	}
 }
 
-// stateAt finds what a table was: its present rows and the state.
-func (s *Service) stateAt(ctx context.Context, p *pastTable) (*sqlstore.State, past.State, error) {
+// stateAt finds what a table was: the table as it is, with all that there is of it, and the state.
+func (s *Service) stateAt(ctx context.Context, p *pastTable) (*lean, past.State, error) {
 	if p.at.After(time.Now()) {
 		return nil, past.State{}, fmt.Errorf("%w: %s is in the future", catalog.ErrInvalid, p.at.Format(time.RFC3339Nano))
 	}
@@ -109,24 +110,24 @@ func (s *Service) stateAt(ctx context.Context, p *pastTable) (*sqlstore.State, p
 	case errors.Is(err, past.ErrExpired), errors.Is(err, past.ErrNoLedger):
 		err = fmt.Errorf("%w: %s as of %s: %w", catalog.ErrInvalid, p.base, p.at.Format(time.RFC3339Nano), err)
 	}
-	return st, state, err
+	return l, state, err
 }
 
 // loadPast returns a table of a past time, with its files written.
 func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, error) {
-	st, state, err := s.stateAt(ctx, p)
+	base, state, err := s.stateAt(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	root, err := cleanLocation(s.wh.URI, st.Location)
+	root, err := cleanLocation(s.wh.URI, base.head.Location)
 	if err != nil {
 		return nil, err
 	}
-	made := &pastMaker{s: s, base: st, state: state, now: time.Now()}
+	made := &pastMaker{s: s, base: base, state: state, now: time.Now()}
 	if err := made.name(); err != nil {
 		return nil, err
 	}
-	key := strconv.FormatInt(st.ID, 10) + "/" + made.dir
+	key := strconv.FormatInt(base.head.ID, 10) + "/" + made.dir
 	ch := s.pasts.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(s.pasts.ctx, pastTimeout)
 		defer cancel()
@@ -144,7 +145,7 @@ func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, er
 			return nil, res.Err
 		}
 		d := res.Val.(document)
-		return &pastDocument{d, st.ID, root}, nil
+		return &pastDocument{d, base.head.ID, root}, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
 	}
@@ -153,7 +154,7 @@ func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, er
 // pastMaker makes one table of a past time.
 type pastMaker struct {
 	s     *Service
-	base  *sqlstore.State
+	base  *lean
 	state past.State
 	now   time.Time
 
@@ -176,14 +177,14 @@ func (p *pastMaker) name() error {
 	case p.state.Snapshot != nil:
 		what = "snapshot " + strconv.FormatInt(p.state.Snapshot.SnapshotID, 10)
 	}
-	of, err := uuid.Parse(p.base.UUID)
+	of, err := uuid.Parse(p.base.head.UUID)
 	if err != nil {
-		return fmt.Errorf("table uuid %q: %w", p.base.UUID, err)
+		return fmt.Errorf("table uuid %q: %w", p.base.head.UUID, err)
 	}
 	p.uuid = uuid.NewSHA1(of, []byte(what))
 	sum := sha256.Sum256([]byte(what))
 	begins := p.now.Truncate(stretch)
-	p.dir = fmt.Sprintf("%s/%s/%s-%s-%d", strings.TrimRight(p.base.Location, "/"), pastDir, p.state.Kind, hex.EncodeToString(sum[:8]), begins.UnixMilli())
+	p.dir = fmt.Sprintf("%s/%s/%s-%s-%d", strings.TrimRight(p.base.head.Location, "/"), pastDir, p.state.Kind, hex.EncodeToString(sum[:8]), begins.UnixMilli())
 	p.ends = begins.Add(stretch + p.s.cfg.AsOf.Lifetime.D())
 	return nil
 }
@@ -228,14 +229,12 @@ func (p *pastMaker) stale(m table.Metadata) bool {
 	if err != nil || made == p.currentID() {
 		return false
 	}
-	return !slices.ContainsFunc(p.base.Snapshots, func(sn sqlstore.Snapshot) bool { return sn.ID == made })
+	return p.base.meta.SnapshotByID(made) == nil
 }
 
 func (p *pastMaker) currentID() int64 {
-	for _, r := range p.base.Refs {
-		if r.Name == table.MainBranch {
-			return r.SnapshotID
-		}
+	if id := currentID(p.base.meta); id != nil {
+		return *id
 	}
 	return 0
 }
@@ -269,9 +268,8 @@ func (p *pastMaker) write(ctx context.Context) (document, error) {
 
 // compose returns the rows of the table.
 func (p *pastMaker) compose(ctx context.Context) (*sqlstore.State, error) {
-	snap, seq, rowID := p.state.Snapshot, p.base.LastSequenceNumber, p.base.NextRowID
-	schema := p.state.Schema.ID
-	props := map[string]string{propAsOf: p.state.Entry.At.UTC().Format("2006-01-02T15:04:05.000Z"), propAsOfKind: string(p.state.Kind), propAsOfTable: p.base.UUID}
+	snap, seq, rowID := p.state.Snapshot, p.base.head.LastSequenceNumber, p.base.head.NextRowID
+	props := map[string]string{propAsOf: p.state.Entry.At.UTC().Format("2006-01-02T15:04:05.000Z"), propAsOfKind: string(p.state.Kind), propAsOfTable: p.base.head.UUID}
 	if snap != nil {
 		props[propAsOfSnapshot] = strconv.FormatInt(snap.SnapshotID, 10)
 		if snap.Summary != nil {
@@ -291,11 +289,11 @@ func (p *pastMaker) compose(ctx context.Context) (*sqlstore.State, error) {
 		}
 		props[propAsOfSnapshot], props[propAsOfOffsets] = strconv.FormatInt(p.currentID(), 10), p.state.Below.String()
 	}
-	skeleton, err := p.skeleton(schema, props, "")
+	skeleton, err := p.skeleton(props)
 	if err != nil {
 		return nil, err
 	}
-	st := &sqlstore.State{Head: p.base.Head, Skeleton: skeleton}
+	st := &sqlstore.State{Head: p.base.head, Skeleton: skeleton}
 	st.LastSequenceNumber, st.NextRowID = seq, rowID
 	if snap == nil {
 		return st, nil
@@ -313,18 +311,8 @@ func (p *pastMaker) compose(ctx context.Context) (*sqlstore.State, error) {
 
 // cut makes the snapshot of today's files.
 func (p *pastMaker) cut(ctx context.Context) (*table.Snapshot, error) {
-	skeleton, err := p.skeleton(-1, nil, p.dir)
-	if err != nil {
-		return nil, err
-	}
-	st := *p.base
-	st.Skeleton = skeleton
-	l, err := newLean(&st)
-	if err != nil {
-		return nil, err
-	}
 	read := snapshot.NewReader(&p.s.wh, 0)
-	head, err := snapshot.LoadHead(ctx, read, l.meta, table.MainBranch)
+	head, err := snapshot.LoadHead(ctx, read, pastMetadata{p.base.meta, p.dir}, table.MainBranch)
 	if err == nil {
 		c := past.Cutter{Warehouse: &p.s.wh, Read: read, MaxRows: p.s.cfg.AsOf.MaxRows, Mem: memory.DefaultAllocator}
 		var made table.Snapshot
@@ -343,11 +331,23 @@ func (p *pastMaker) cut(ctx context.Context) (*table.Snapshot, error) {
 	return nil, err
 }
 
-// skeleton is the base's without what the new table does not have. schema -1 leaves the current one, metadataDir "" the
-// property of that.
-func (p *pastMaker) skeleton(schema int, props map[string]string, metadataDir string) ([]byte, error) {
+// pastMetadata is a table's metadata whose files go to a directory.
+type pastMetadata struct {
+	table.Metadata
+	dir string
+}
+
+func (m pastMetadata) Properties() iceberg.Properties {
+	props := iceberg.Properties{}
+	maps.Copy(props, m.Metadata.Properties())
+	props[propMetadataPath] = m.dir
+	return props
+}
+
+// skeleton is the base's with the state's schema, and without what the new table does not have.
+func (p *pastMaker) skeleton(props map[string]string) ([]byte, error) {
 	var doc map[string]json.RawMessage
-	if err := json.Unmarshal(p.base.Skeleton, &doc); err != nil {
+	if err := json.Unmarshal(p.base.skeleton, &doc); err != nil {
 		return nil, err
 	}
 	own := map[string]string{}
@@ -359,19 +359,9 @@ func (p *pastMaker) skeleton(schema int, props map[string]string, metadataDir st
 			own[k] = v
 		}
 	}
-	if metadataDir != "" {
-		own[propMetadataPath] = metadataDir
-	}
 	delete(doc, "statistics")
 	delete(doc, "partition-statistics")
-	set := map[string]any{"properties": own}
-	if props != nil {
-		set["table-uuid"] = p.uuid.String()
-	}
-	if schema >= 0 {
-		set["current-schema-id"] = schema
-	}
-	for k, v := range set {
+	for k, v := range map[string]any{"properties": own, "table-uuid": p.uuid.String(), "current-schema-id": p.state.Schema.ID} {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			return nil, err

@@ -119,9 +119,9 @@ func (x *cut) manifest(ctx context.Context, m iceberg.ManifestFile) error {
 type manifestWriter func(context.Context, *objstore.Warehouse, table.Metadata, iceberg.PartitionSpec, int64, []snapshot.Entry) (iceberg.ManifestFile, error)
 
 func (x *cut) write(ctx context.Context, specID int32, entries []snapshot.Entry, with manifestWriter) error {
-	spec := x.head.Meta.PartitionSpecByID(int(specID))
-	if spec == nil {
-		return fmt.Errorf("%w: partition spec %d is not in the table's metadata", snapshot.ErrCorrupt, specID)
+	spec, err := x.spec(specID)
+	if err != nil {
+		return err
 	}
 	for len(entries) > 0 {
 		n := min(maxManifestEntries, len(entries))
@@ -132,6 +132,13 @@ func (x *cut) write(ctx context.Context, specID int32, entries []snapshot.Entry,
 		x.change.New, entries = append(x.change.New, m), entries[n:]
 	}
 	return nil
+}
+
+func (x *cut) spec(id int32) (*iceberg.PartitionSpec, error) {
+	if spec := x.head.Meta.PartitionSpecByID(int(id)); spec != nil {
+		return spec, nil
+	}
+	return nil, fmt.Errorf("%w: partition spec %d is not in the table's metadata", snapshot.ErrCorrupt, id)
 }
 
 func (x *cut) deleteManifests(ctx context.Context) error {
@@ -189,11 +196,7 @@ func (x *cut) outside(ctx context.Context, f snapshot.File) (runs [][2]int64, ro
 		}
 		for i := range ps.Len() {
 			if ps.IsNull(i) || os.IsNull(i) || !x.rows.Holds(ps.Value(i), os.Value(i)) {
-				if n := len(runs); n > 0 && runs[n-1][1] == rows {
-					runs[n-1][1]++
-				} else {
-					runs = append(runs, [2]int64{rows, rows + 1})
-				}
+				runs = extend(runs, rows)
 			}
 			rows++
 		}
@@ -231,9 +234,9 @@ func (x *cut) hide(ctx context.Context, f snapshot.File, runs [][2]int64, n int6
 	if _, err := x.Warehouse.Put(ctx, key, bytes.NewReader(buf.Bytes()), objstore.Overwrite); err != nil {
 		return fmt.Errorf("write %s: %w", location, err)
 	}
-	spec := x.head.Meta.PartitionSpecByID(int(f.SpecID()))
-	if spec == nil {
-		return fmt.Errorf("%w: partition spec %d is not in the table's metadata", snapshot.ErrCorrupt, f.SpecID())
+	spec, err := x.spec(f.SpecID())
+	if err != nil {
+		return err
 	}
 	b, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, location, iceberg.ParquetFile, f.Partition(), nil, nil, st.Rows, st.Bytes)
 	if err != nil {

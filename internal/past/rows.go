@@ -161,11 +161,16 @@ func (r Rows) Cut(mem memory.Allocator, b arrow.RecordBatch, partition, offs int
 		if ps.IsNull(i) || os.IsNull(i) || !r.Holds(ps.Value(i), os.Value(i)) {
 			continue
 		}
-		if n := len(runs); n > 0 && runs[n-1][1] == int64(i) {
-			runs[n-1][1]++
-		} else {
-			runs = append(runs, [2]int64{int64(i), int64(i) + 1})
-		}
+		runs = extend(runs, int64(i))
 	}
 	return datafile.TakeRuns(mem, b, runs)
+}
+
+// extend adds a position behind all others to runs [start, end).
+func extend(runs [][2]int64, at int64) [][2]int64 {
+	if n := len(runs); n > 0 && runs[n-1][1] == at {
+		runs[n-1][1]++
+		return runs
+	}
+	return append(runs, [2]int64{at, at + 1})
 }
