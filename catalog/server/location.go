@@ -44,7 +44,7 @@ func splitLocation(loc string, tricks func(string) bool) ([]string, error) {
 	bad := func(why string) error {
 		return fmt.Errorf("%w: location %q: %s", catalog.ErrInvalid, loc, why)
 	}
-	if strings.ContainsFunc(loc, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '\\' || r == '?' || r == '#' }) {
+	if strings.ContainsFunc(loc, func(r rune) bool { return isControl(r) || r == '\\' || r == '?' || r == '#' }) {
 		return nil, bad("it has a control character, a backslash, '?' or '#'")
 	}
 	if len(loc) > 2048 {
@@ -89,12 +89,33 @@ const maxUnescape = 4
 // hides tells whether a component that is not "." or ".." becomes one, or more than one component, for a reader that
 // decodes escapes, be it more than once.
 func hides(p string) bool {
+	return decodesTo(p, func(u string) bool {
+		return u == "." || u == ".." || strings.ContainsFunc(u, func(r rune) bool { return separates(r) || isControl(r) })
+	})
+}
+
+// climbs tells whether a component has a dot component in it for a reader that decodes escapes, be it more than once, or a
+// control character. Separators alone lead further down.
+func climbs(p string) bool {
+	return decodesTo(p, func(u string) bool {
+		for part := range strings.FieldsFuncSeq(u, separates) {
+			if part == "." || part == ".." {
+				return true
+			}
+		}
+		return strings.ContainsFunc(u, isControl)
+	})
+}
+
+// decodesTo tells whether a component that has escapes becomes something bad when they are decoded, once or more often, or
+// has more of them than are looked through.
+func decodesTo(p string, bad func(string) bool) bool {
 	for range maxUnescape {
 		u, err := url.PathUnescape(p)
 		if err != nil || u == p {
 			return false
 		}
-		if u == "." || u == ".." || strings.ContainsFunc(u, func(r rune) bool { return r == '/' || r == '\\' || r < 0x20 || r == 0x7f }) {
+		if bad(u) {
 			return true
 		}
 		p = u
@@ -102,26 +123,9 @@ func hides(p string) bool {
 	return true
 }
 
-// climbs tells whether a component has a dot component in it for a reader that decodes escapes, be it more than once, or a
-// control character. Separators alone lead further down.
-func climbs(p string) bool {
-	for range maxUnescape {
-		u, err := url.PathUnescape(p)
-		if err != nil || u == p {
-			return false
-		}
-		for part := range strings.FieldsFuncSeq(u, func(r rune) bool { return r == '/' || r == '\\' }) {
-			if part == "." || part == ".." {
-				return true
-			}
-		}
-		if strings.ContainsFunc(u, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-			return true
-		}
-		p = u
-	}
-	return true
-}
+func separates(r rune) bool { return r == '/' || r == '\\' }
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // within reports whether loc is outer or inside it; both are clean.
 func within(loc, outer string) bool {

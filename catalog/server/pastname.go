@@ -62,21 +62,15 @@ func (s *Service) subjectOf(ctx context.Context, id catalog.Identifier) (catalog
 }
 
 // checkUnmade refuses a change of a table that a past time makes of another one. Of a table that is not there it says so.
-func (s *Service) checkUnmade(ctx context.Context, ids ...catalog.Identifier) error {
-	for _, id := range ids {
-		p, err := s.pastOf(ctx, id)
-		if err != nil {
-			return err
-		}
-		if p == nil {
-			continue
-		}
-		if _, err := s.store.Head(ctx, p.base); err != nil {
-			return fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, id)
-		}
-		return fmt.Errorf("%w: %s is table %s as of %s: it can be read and nothing else", catalog.ErrInvalid, id, p.base, p.at.Format(time.RFC3339Nano))
+func (s *Service) checkUnmade(ctx context.Context, id catalog.Identifier) error {
+	p, err := s.pastOf(ctx, id)
+	if p == nil || err != nil {
+		return err
 	}
-	return nil
+	if _, err := s.store.Head(ctx, p.base); err != nil {
+		return fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, id)
+	}
+	return fmt.Errorf("%w: %s is table %s as of %s: it can be read and nothing else", catalog.ErrInvalid, id, p.base, p.at.Format(time.RFC3339Nano))
 }
 
 // checkNewName refuses to make a table or a view of a name that means another one as of a time. One that has such a name

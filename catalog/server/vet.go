@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -194,13 +193,10 @@ func (s *Service) vetSnapshot(ctx context.Context, base *lean, tableID int64, ow
 
 // newManifests are those of a list that are not known, each once.
 func newManifests(list []iceberg.ManifestFile, known map[string]bool) (out []iceberg.ManifestFile) {
-	seen := maps.Clone(known)
-	if seen == nil {
-		seen = map[string]bool{}
-	}
+	seen := map[string]bool{}
 	for _, m := range list {
-		if !seen[m.FilePath()] {
-			seen[m.FilePath()] = true
+		if p := m.FilePath(); !known[p] && !seen[p] {
+			seen[p] = true
 			out = append(out, m)
 		}
 	}
