@@ -82,11 +82,10 @@ type partitionFilter struct {
 
 func newPartitionFilter(f Filter, spec *partitionSpec) (*partitionFilter, error) {
 	p := &partitionFilter{spec: spec}
-	var err error
-	if p.passes, err = compile(f.Expr, p.leaf); err != nil || f.all() {
-		return p, err
+	both, err := iceberg.VisitExpr(f.Expr, iceberg.BooleanExprVisitor[residual](residuals{compiler{p.leaf}}))
+	if p.passes = both.check; !f.all() {
+		p.rest = both.rest
 	}
-	p.rest, err = iceberg.VisitExpr(f.Expr, iceberg.BooleanExprVisitor[residual](residuals{p.leaf}))
 	return p, err
 }
 
@@ -214,32 +213,38 @@ func textual(typ iceberg.Type) bool {
 	return false
 }
 
-// residual gives what is left of an expression for the rows of a file.
-type residual func(lookup) iceberg.BooleanExpression
-
-// residuals makes one of an expression without negations.
-type residuals struct {
-	leaf func(iceberg.BoundPredicate) check
+// residual is an expression, or a part of one, without negations: whether the rows of a file pass it, and what is left of it
+// for them.
+type residual struct {
+	check
+	rest func(lookup) iceberg.BooleanExpression
 }
 
-func (residuals) VisitTrue() residual {
-	return func(lookup) iceberg.BooleanExpression { return iceberg.AlwaysTrue{} }
+// residuals makes one of an expression, each predicate of which is projected once.
+type residuals struct{ compiler }
+
+func (r residuals) VisitTrue() residual {
+	return residual{r.compiler.VisitTrue(), func(lookup) iceberg.BooleanExpression { return iceberg.AlwaysTrue{} }}
 }
 
-func (residuals) VisitFalse() residual {
-	return func(lookup) iceberg.BooleanExpression { return iceberg.AlwaysFalse{} }
+func (r residuals) VisitFalse() residual {
+	return residual{r.compiler.VisitFalse(), func(lookup) iceberg.BooleanExpression { return iceberg.AlwaysFalse{} }}
 }
 
-func (residuals) VisitNot(child residual) residual {
-	return func(l lookup) iceberg.BooleanExpression { return iceberg.NewNot(child(l)) }
+func (r residuals) VisitNot(child residual) residual {
+	return residual{r.compiler.VisitNot(child.check), func(l lookup) iceberg.BooleanExpression { return iceberg.NewNot(child.rest(l)) }}
 }
 
-func (residuals) VisitAnd(left, right residual) residual {
-	return func(l lookup) iceberg.BooleanExpression { return iceberg.NewAnd(left(l), right(l)) }
+func (r residuals) VisitAnd(left, right residual) residual {
+	return residual{r.compiler.VisitAnd(left.check, right.check), func(l lookup) iceberg.BooleanExpression {
+		return iceberg.NewAnd(left.rest(l), right.rest(l))
+	}}
 }
 
-func (residuals) VisitOr(left, right residual) residual {
-	return func(l lookup) iceberg.BooleanExpression { return iceberg.NewOr(left(l), right(l)) }
+func (r residuals) VisitOr(left, right residual) residual {
+	return residual{r.compiler.VisitOr(left.check, right.check), func(l lookup) iceberg.BooleanExpression {
+		return iceberg.NewOr(left.rest(l), right.rest(l))
+	}}
 }
 
 func (residuals) VisitUnbound(p iceberg.UnboundPredicate) residual {
@@ -248,7 +253,7 @@ func (residuals) VisitUnbound(p iceberg.UnboundPredicate) residual {
 
 func (r residuals) VisitBound(p iceberg.BoundPredicate) residual {
 	eval := r.leaf(p)
-	return func(l lookup) iceberg.BooleanExpression {
+	return residual{eval, func(l lookup) iceberg.BooleanExpression {
 		switch eval(l) {
 		case none:
 			return iceberg.AlwaysFalse{}
@@ -256,7 +261,7 @@ func (r residuals) VisitBound(p iceberg.BoundPredicate) residual {
 			return iceberg.AlwaysTrue{}
 		}
 		return p
-	}
+	}}
 }
 
 // left is what remains of the filter for a file's rows, as JSON; nil when all of them pass.
