@@ -265,7 +265,7 @@ func (l *lake) commit(ctx context.Context, cat catalog.Catalog) error {
 	if err != nil {
 		return err
 	}
-	l.head, err = snapshot.LoadHead(ctx, snapshot.NewReader(l.wh, 0), t.Metadata, table.MainBranch)
+	l.head, err = h.After(ctx, snapshot.NewReader(l.wh, 0), t.Metadata, s, c)
 	l.manifests = len(l.head.Manifests)
 	return err
 }

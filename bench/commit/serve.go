@@ -26,19 +26,31 @@ type usage struct {
 	MaxRSS     int64
 }
 
+// profileCPU starts a CPU profile into the named file; "": none. The caller stops it.
+func profileCPU(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}
+
 // serve is a catalog over a warehouse on disk until its input ends. It prints its address.
 func serve(ctx context.Context, warehouse, store, profile string, stdin io.Reader, stdout io.Writer) (err error) {
-	if profile != "" {
-		f, err := os.Create(profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	stop, err := profileCPU(profile)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	wh, err := objstore.Open(ctx, "file://"+filepath.ToSlash(warehouse), objstore.Options{})
 	if err != nil {
 		return err

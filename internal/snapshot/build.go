@@ -60,72 +60,6 @@ func DataFile(spec iceberg.PartitionSpec, location string, st datafile.Stats, pa
 		LowerBoundValues(st.Lower).UpperBoundValues(st.Upper).SplitOffsets(st.SplitOffsets).SortOrderID(st.SortOrderID).Build(), nil
 }
 
-// Entry is one line of a manifest to be written.
-type Entry struct {
-	Status iceberg.ManifestEntryStatus
-	File   iceberg.DataFile
-	// SnapshotID, SequenceNumber and FileSequenceNumber are those of the entry's origin, for existing and deleted
-	// files; an added file takes the new snapshot's.
-	SnapshotID, SequenceNumber, FileSequenceNumber int64
-}
-
-// Added returns an entry for a new file.
-func Added(f iceberg.DataFile) Entry { return Entry{Status: iceberg.EntryStatusADDED, File: f} }
-
-// Kept returns an entry for a file that lives on.
-func Kept(f File) Entry {
-	return Entry{iceberg.EntryStatusEXISTING, f.DataFile, f.SnapshotID, f.SequenceNumber, f.FileSequenceNumber}
-}
-
-// Removed returns an entry for a file that the new snapshot takes out.
-func Removed(f File) Entry {
-	return Entry{iceberg.EntryStatusDELETED, f.DataFile, f.SnapshotID, f.SequenceNumber, f.FileSequenceNumber}
-}
-
-// WriteManifest writes one manifest of data files for the snapshot to come and returns it for a manifest list. All
-// files must be of spec. It may be used in several attempts to commit, as long as the snapshot id stays the same.
-func WriteManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry) (m iceberg.ManifestFile, err error) {
-	return writeManifest(ctx, wh, meta, spec, snapshotID, entries, iceberg.ManifestContentData)
-}
-
-// WriteDeleteManifest is WriteManifest for delete files.
-func WriteDeleteManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry) (m iceberg.ManifestFile, err error) {
-	return writeManifest(ctx, wh, meta, spec, snapshotID, entries, iceberg.ManifestContentDeletes)
-}
-
-func writeManifest(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, entries []Entry, content iceberg.ManifestContent) (m iceberg.ManifestFile, err error) {
-	location := MetadataLocation(meta, fmt.Sprintf("%s-m0.avro", uuid.NewString()))
-	defer func() { err = damaged(location, recover(), err) }()
-	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, avroSpec(spec), meta.CurrentSchema(), snapshotID, iceberg.WithManifestWriterContent(content))
-	if err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	for _, e := range entries {
-		if err := addEntry(w, e, snapshotID); err != nil {
-			return nil, fmt.Errorf("manifest entry %s: %w", e.File.FilePath(), err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	if m, err = w.ToManifestFile(location, int64(buf.Len())); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	return m, put(ctx, wh, location, buf.Bytes())
-}
-
-func addEntry(w *iceberg.ManifestWriter, e Entry, snapshotID int64) error {
-	if e.Status == iceberg.EntryStatusADDED {
-		return w.Add(iceberg.NewManifestEntry(e.Status, &snapshotID, nil, nil, e.File))
-	}
-	entry := iceberg.NewManifestEntry(e.Status, &e.SnapshotID, &e.SequenceNumber, &e.FileSequenceNumber, e.File)
-	if e.Status == iceberg.EntryStatusDELETED {
-		return w.Delete(entry)
-	}
-	return w.Existing(entry)
-}
-
 // Count reads a number of a snapshot's summary, as total-records; -1 where the engine that wrote it left it out.
 func Count(s *table.Snapshot, key string) int64 {
 	if s.Summary == nil {
@@ -178,15 +112,15 @@ func Build(ctx context.Context, wh *objstore.Warehouse, h Head, c Change, now ti
 	manifests := h.list(c)
 	seq := h.Meta.LastSequenceNumber() + 1
 	location := MetadataLocation(h.Meta, fmt.Sprintf("snap-%d-0-%s.avro", c.SnapshotID, uuid.NewString()))
-	var buf bytes.Buffer
 	firstRow := int64(0)
 	if h.Meta.Version() >= 3 {
 		firstRow = h.Meta.NextRowID()
 	}
-	if err := iceberg.WriteManifestList(h.Meta.Version(), &buf, c.SnapshotID, h.ID(), &seq, firstRow, manifests); err != nil {
+	list, err := manifestList(h.Meta.Version(), c.SnapshotID, h.ID(), seq, firstRow, manifests)
+	if err != nil {
 		return table.Snapshot{}, fmt.Errorf("manifest list: %w", err)
 	}
-	if err := put(ctx, wh, location, buf.Bytes()); err != nil {
+	if err := put(ctx, wh, location, list); err != nil {
 		return table.Snapshot{}, fmt.Errorf("manifest list: %w", err)
 	}
 	// Time in a table never runs backwards, though our clock may be behind the catalog's: it refuses such a snapshot.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/google/uuid"
 
 	"github.com/firnlake/firn/internal/objstore"
 )
@@ -32,12 +31,9 @@ func (e *ManifestError) Unwrap() error { return e.Err }
 // of spec, whose columns the current schema must still have. What is in memory is one manifest's bytes at a time, those
 // fetched ahead, and the encoded result.
 func MergeManifests(ctx context.Context, wh *objstore.Warehouse, meta table.Metadata, spec iceberg.PartitionSpec, snapshotID int64, inputs []iceberg.ManifestFile) (m iceberg.ManifestFile, err error) {
-	location := MetadataLocation(meta, fmt.Sprintf("%s-m0.avro", uuid.NewString()))
-	defer func() { err = damaged(location, recover(), err) }()
-	var buf bytes.Buffer
-	w, err := iceberg.NewManifestWriter(meta.Version(), &buf, avroSpec(spec), meta.CurrentSchema(), snapshotID)
+	w, err := newManifestWriter(meta, spec, snapshotID, iceberg.ManifestContentData)
 	if err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
+		return nil, err
 	}
 	var files, rows int64
 	ahead := newPrefetch(ctx, wh, inputs)
@@ -53,20 +49,14 @@ func MergeManifests(ctx context.Context, wh *objstore.Warehouse, meta table.Meta
 		}
 		files, rows = files+n, rows+r
 	}
-	if err := w.Close(); err != nil { // the length is known then
-		return nil, fmt.Errorf("manifest: %w", err)
+	if w.files != [3]int32{iceberg.EntryStatusEXISTING: int32(files)} || w.rows != [3]int64{iceberg.EntryStatusEXISTING: rows} {
+		return nil, fmt.Errorf("manifest: %d files of %d rows were written, %d of %d were read", w.files, w.rows, files, rows)
 	}
-	if m, err = w.ToManifestFile(location, int64(buf.Len())); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	if int64(m.ExistingDataFiles()) != files || m.ExistingRows() != rows || m.AddedDataFiles() != 0 || m.DeletedDataFiles() != 0 {
-		return nil, fmt.Errorf("manifest: %d files of %d rows were written, %d of %d were read", m.ExistingDataFiles(), m.ExistingRows(), files, rows)
-	}
-	return m, put(ctx, wh, location, buf.Bytes())
+	return w.put(ctx, wh)
 }
 
 // copyLive writes the live entries of one manifest into w and holds their number against what the list says of it.
-func copyLive(in iceberg.ManifestFile, data []byte, spec int, w *iceberg.ManifestWriter) (files, rows int64, err error) {
+func copyLive(in iceberg.ManifestFile, data []byte, spec int, w *manifestWriter) (files, rows int64, err error) {
 	defer func() { err = damaged(in.FilePath(), recover(), err) }()
 	if int(in.PartitionSpecID()) != spec || in.ManifestContent() != iceberg.ManifestContentData {
 		return 0, 0, fmt.Errorf("it is of partition spec %d and holds %s, the merge is of data of spec %d", in.PartitionSpecID(), in.ManifestContent(), spec)
@@ -91,7 +81,11 @@ func copyLive(in iceberg.ManifestFile, data []byte, spec int, w *iceberg.Manifes
 		if df.Count() < 0 || df.FileSizeBytes() < 0 {
 			return 0, 0, fmt.Errorf("%w: %s has %d rows in %d bytes", ErrCorrupt, df.FilePath(), df.Count(), df.FileSizeBytes())
 		}
-		if err := w.Existing(e); err != nil {
+		seq := e.SequenceNum()
+		if seq < 0 {
+			return 0, 0, fmt.Errorf("%w: %s has no sequence number", ErrCorrupt, df.FilePath())
+		}
+		if err := w.add(iceberg.EntryStatusEXISTING, e.SnapshotID(), &seq, e.FileSequenceNum(), df); err != nil {
 			return 0, 0, fmt.Errorf("entry %s: %w", df.FilePath(), err)
 		}
 		files, rows = files+1, rows+df.Count()
