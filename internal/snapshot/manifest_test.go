@@ -236,7 +236,7 @@ func listed(m iceberg.ManifestFile, anyFile bool) string {
 		out = fmt.Sprint(m.FilePath(), " ", m.Length(), " ")
 	}
 	out += fmt.Sprint(m.Version(), m.PartitionSpecID(), m.ManifestContent(), m.SnapshotID(), m.SequenceNum(), m.MinSequenceNum(), " files ", m.AddedDataFiles(),
-		m.ExistingDataFiles(), m.DeletedDataFiles(), " rows ", m.AddedRows(), m.ExistingRows(), m.DeletedRows(), " key ", m.KeyMetadata(), m.Partitions() == nil)
+		m.ExistingDataFiles(), m.DeletedDataFiles(), " rows ", m.AddedRows(), m.ExistingRows(), m.DeletedRows(), " key ", string(m.KeyMetadata()), m.Partitions() == nil)
 	if id := m.FirstRowID(); id != nil {
 		out += fmt.Sprint(" from ", *id)
 	}
