@@ -30,6 +30,7 @@ type Contract struct {
 	rules    []rule     // demands that are looked at when an event was read
 	complete [][]string // columns that a complete event has, beside the required ones
 	lines    bool       // a record holds many events
+	extras   []extra    // columns that events give as a whole
 }
 
 // kind is how a value is read and stored.
@@ -133,11 +134,14 @@ type checks struct {
 	rangeDescription string
 }
 
-// IcebergSchema returns the schema of a table for these events: the contract's fields, all optional, then what firn adds:
-// ledger.ColViolations where a rule keeps and flags, and the ledger columns. Field ids are fresh, in depth-first order from 1 on; the catalog may give others.
+// IcebergSchema returns the schema of a table for these events: the contract's fields, all optional, the columns that events
+// give as a whole (WithRest), then what firn adds: ledger.ColViolations where a rule keeps and flags, and the ledger columns. Field ids are fresh, in depth-first order from 1 on; the catalog may give others.
 func (c *Contract) IcebergSchema() *iceberg.Schema {
 	var ids idSource
 	fields := icebergFields(c.root.fields, &ids)
+	for _, e := range c.extras {
+		fields = append(fields, iceberg.NestedField{ID: ids.next(), Name: e.name, Type: e.what.icebergType(), Doc: e.what.doc()})
+	}
 	if c.flags() {
 		f := violationsField(&ids)
 		f.Type = &iceberg.ListType{ElementID: ids.next(), Element: iceberg.PrimitiveTypes.String}

@@ -22,9 +22,10 @@
 //
 // What is accepted as JSON: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
 //   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract
-//     does not name are ignored and counted, their names are not compared with each other;
+//     does not name are ignored and counted, or kept in the column of WithRest, byte for byte; their names are not compared
+//     with each other;
 //   - a lone surrogate (\ud800) cannot be stored as UTF-8: dead letter (invalid_utf8) in a value or map key that is
-//     kept, of no account in an ignored field;
+//     kept, of no account in an ignored field, nor in the rest, which keeps the escape as it was written;
 //   - an integer may be written 3, 3.0 or 3e0; it never passes through floating point;
 //   - a double is what strconv.ParseFloat gives; beyond the range of a double is out_of_range;
 //   - a decimal must fit precision and scale exactly; nothing is rounded;

@@ -114,6 +114,9 @@ func holds(have iceberg.Type, t *valueType) bool {
 func (c *Contract) grow(sc *iceberg.Schema) (*iceberg.Schema, error) {
 	want := slices.Clone(c.IcebergSchema().Fields())
 	demand(want, c.root.fields)
+	for i := range c.extras { // which may be null
+		want[len(c.root.fields)+i].Required = false
+	}
 	want = slices.DeleteFunc(want, func(f iceberg.NestedField) bool { // a table without its ledger is not to be mended so
 		return isLedger(f.Name) && !slices.ContainsFunc(sc.Fields(), func(h iceberg.NestedField) bool { return h.Name == f.Name })
 	})

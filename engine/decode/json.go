@@ -19,6 +19,7 @@ type JSON struct {
 	open []byte // brackets open in a skipped value
 	keys keySet
 	day  dayCache
+	kept int // bytes of the present event's members in the rest's column, which are no value of it yet
 }
 
 var _ engine.Decoder = (*JSON)(nil)
@@ -31,6 +32,7 @@ func NewJSON(c *Contract, sc *iceberg.Schema, o Options) (*JSON, error) {
 	if d.rows, d.event, err = newRows(c, sc, o); err != nil {
 		return nil, err
 	}
+	d.event.rest = d.extras[extraRest]
 	d.read = d.payload
 	return d, nil
 }
@@ -54,8 +56,12 @@ func (d *JSON) payload(value []byte) bool {
 	if b[p] != '{' {
 		return d.noObject(b, p)
 	}
+	d.kept = 0
 	if p = d.object(d.event, b, p+1); p < 0 {
 		return false
+	}
+	if d.event.rest != nil {
+		d.endRest(d.event.rest)
 	}
 	if b[p] <= ' ' {
 		p = space(b, p)

@@ -122,8 +122,13 @@ func (d *JSON) key(o *objectPlan, b []byte, p, from int) (at, end int) {
 		d.fail(ReasonUnknownField, keyAt, "the contract has no such field and says additionalProperties: false")
 		return 0, d.under(string(name))
 	}
-	d.unknown++
+	if o.rest == nil {
+		d.unknown++
+	}
 	if q := d.skip(b, space(b, p), o.depth); q >= 0 {
+		if o.rest != nil {
+			d.keepMember(o.rest, b[keyAt:q])
+		}
 		return -1, q
 	}
 	name, _, _ = d.text(b, keyAt) // again: the failed value may have used the same scratch

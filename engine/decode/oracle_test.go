@@ -155,15 +155,27 @@ func compare(c *Contract, payload []byte, rows arrow.RecordBatch, dead func() re
 	if !equalPlain(got, want) {
 		return fmt.Errorf("stored %v, the reference says %v", got, want)
 	}
+	if len(c.extras) == 0 {
+		return nil
+	}
+	rest, err := referenceRest(c, payload)
+	if err != nil {
+		return err
+	}
+	if got := stored(rows.Column(len(c.root.fields)), 0); got != rest {
+		return fmt.Errorf("the rest is %v, the reference says %v", got, rest)
+	}
 	return nil
 }
 
 // Documents of a contract with every kind, held against encoding/json and a plain reference, value by value and reason by reason.
 func TestAgainstEncodingJSON(t *testing.T) {
-	c := contractOf(t, everyKind)
-	d := decoderOf(t, c, Options{Mem: checked(t)})
+	contracts := []*Contract{contractOf(t, everyKind), withRest(t, everyKind, "_rest")}
+	decoders := []*JSON{decoderOf(t, contracts[0], Options{Mem: checked(t)}), decoderOf(t, contracts[1], Options{Mem: checked(t)})}
 	rapid.Check(t, func(rt *rapid.T) {
 		g := &document{t: rt}
+		i := rapid.IntRange(0, 1).Draw(rt, "keeps the rest")
+		c, d := contracts[i], decoders[i]
 		g.value(c.root)
 		if err := against(c, d, g.b.Bytes()); err != nil {
 			rt.Fatalf("%s\n%v", g.b.Bytes(), err)
@@ -178,11 +190,13 @@ func FuzzDecode(f *testing.F) {
 		`{"x":[{"y":[1.5e3,"\n",false]}],"l":9223372036854775808}`, "{\"s\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}
-	c := contractOf(f, everyKind)
-	d := decoderOf(f, c, Options{})
+	contracts := []*Contract{contractOf(f, everyKind), withRest(f, everyKind, "_rest")}
+	decoders := []*JSON{decoderOf(f, contracts[0], Options{}), decoderOf(f, contracts[1], Options{})}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		if err := against(c, d, payload); err != nil {
-			t.Fatalf("%q\n%v", payload, err)
+		for i, d := range decoders {
+			if err := against(contracts[i], d, payload); err != nil {
+				t.Fatalf("%q\n%v", payload, err)
+			}
 		}
 	})
 }

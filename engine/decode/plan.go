@@ -41,6 +41,7 @@ type objectPlan struct {
 	first  int // the field that came first in the last object that was not as predicted
 	closed bool
 	depth  int
+	rest   *column // of the members that no field names; nil where they are read over
 }
 
 // fieldPlan is one field, with its key as a token that is compared in place.
@@ -109,6 +110,7 @@ type planner struct {
 	alloc    memory.Allocator
 	maxDepth int
 	flags    *column // of ledger.ColViolations, once planned
+	extras   extraColumns
 }
 
 func (pl *planner) errorf(place, format string, args ...any) error {
@@ -135,6 +137,14 @@ func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field,
 			text := &column{dt: arrowFields[i].Type.(*arrow.ListType).Elem(), layout: layoutBytes, alloc: pl.alloc}
 			pl.flags = &column{dt: arrowFields[i].Type, layout: layoutList, alloc: pl.alloc, kids: []*column{text}}
 			col.kids = append(col.kids, pl.flags)
+			continue
+		}
+		if e := pl.contract.extra(f.Name); e != nil {
+			k, err := pl.extraColumn(e, f, arrowFields[i].Type)
+			if err != nil {
+				return nil, nil, err
+			}
+			col.kids = append(col.kids, k)
 			continue
 		}
 		k, err := pl.structField(obj, pl.contract.root, f, arrowFields[i].Type, "")

@@ -84,6 +84,7 @@ type rows struct {
 	root      *column
 	led       ledgerColumns
 	eventTime *column // nil when the table has none
+	extras    extraColumns
 	rules     ruleSet
 	ruled     bool // there are rules
 	lines     bool // a record holds many events
@@ -119,6 +120,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	if d.root, event, err = pl.root(fields, as.Fields(), isLedger); err != nil {
 		return rows{}, nil, err
 	}
+	d.extras = pl.extras
 	if misfit != nil { // the planner found nothing that it could say more of
 		return rows{}, nil, misfit
 	}

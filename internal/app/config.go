@@ -132,6 +132,8 @@ type Pipeline struct {
 	Format string `yaml:"format" jsonschema:"enum=json,enum=json_lines,enum=avro,enum=protobuf" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
 	Schema string `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json and json_lines, an .avsc for avro, a .proto or a FileDescriptorSet (.desc) for protobuf."`
 
+	Rest string `yaml:"rest" jsonschema_description:"JSON: column that keeps the fields of an event which schema does not name, together as one JSON object; default: they are read over."`
+
 	Registry registry.Config `yaml:"registry" jsonschema_description:"Schema registry (Confluent's API) that knows the schemas which events name."`
 	Subject  string          `yaml:"subject" jsonschema_description:"Without schema: the registry's subject whose newest version the table is made of; default TOPIC-value."`
 	Message  string          `yaml:"message" jsonschema_description:"Protobuf: full name of the event's message; default the first of the file."`

@@ -74,6 +74,8 @@ func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
 		"a gap ignored":      {"commit_interval: 1s", "on_gap: ignore", "record"},
 		"a new generation":   {"commit_interval: 1s", "on_topic_recreated: new_generation", "firn offsets resolve"},
 		"missing name":       {"name: user-events", "", "name"},
+		"rest of no name":    {"commit_interval: 1s", "rest: Event_Type", `pipeline user-events: contract cannot be used: rest: `},
+		"rest of avro":       {"format: json", "format: avro\n    rest: _rest", "only JSON events"},
 		"page open to world": {`listen: "127.0.0.1:8080"`, `listen: "0.0.0.0:8080"`, "allow_anonymous"},
 	} {
 		t.Run(name, func(t *testing.T) {

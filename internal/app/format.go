@@ -51,6 +51,8 @@ func (p Pipeline) checkFormat() error {
 		return fmt.Errorf("schema: name the %s schema file of the events, or registry.url to read what their subject has there", p.Format)
 	case p.isJSON() && (p.Registry.URL != "" || p.Subject != ""):
 		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
+	case !p.isJSON() && p.Rest != "":
+		return errors.New("rest: only JSON events have fields that their schema does not name; take it out")
 	case p.Format != formatAvro && len(p.Writers) > 0:
 		return errors.New("writer_schemas: they are for Avro's single-object encoding; take them out")
 	case p.Format != formatProtobuf && (p.Message != "" || p.Framing != ""):
@@ -117,6 +119,11 @@ func (f *format) load(raw []byte, refs []registry.Reference, name string) (*deco
 	}
 	if f.cfg.Format == formatLines {
 		c = c.WithLines()
+	}
+	if f.cfg.Rest != "" {
+		if c, err = c.WithRest(f.cfg.Rest); err != nil {
+			return nil, err
+		}
 	}
 	return c.WithRules(f.cfg.Rules)
 }
