@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/firnlake/firn/catalog/internal/scan"
+	"github.com/firnlake/firn/catalog/sqlstore"
 )
 
 // metrics of the catalog. Labels are bounded: route is the name of an endpoint, code an HTTP status.
@@ -26,7 +27,7 @@ type metrics struct {
 	vetSeconds       prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, store *sqlstore.Store) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_requests_total",
 			Help: "Requests by endpoint and HTTP status."}, []string{"route", "code"}),
@@ -65,9 +66,12 @@ func newMetrics(reg prometheus.Registerer, dbBytes func() int64) (*metrics, erro
 		return m, nil
 	}
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
-		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(dbBytes()) })
+		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(store.Bytes()) })
+	statements := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firn_catalog_db_statements_total",
+		Help: "Statements sent to the catalog's database, with those that begin and end transactions; on Postgres each is a round trip."},
+		func() float64 { return float64(store.Statements()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, db} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, db, statements} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

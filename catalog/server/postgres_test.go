@@ -113,6 +113,7 @@ func TestOnPostgres(t *testing.T) {
 		"IdempotencyAfterUnknown": TestIdempotencyAfterUnknown, "MaterializeBeforeExpose": TestMaterializeBeforeExpose, "FilesOutOfOrder": TestFilesOutOfOrder,
 		"Views": TestViews, "ViewPages": TestViewPages, "ViewsRefused": TestViewsRefused, "RegisterView": TestRegisterView, "ViewLocations": TestViewLocations,
 		"ViewsLeaveNoStrays": TestViewsLeaveNoStrays, "ViewCommitsAtOnce": TestViewCommitsAtOnce, "ViewHistoryIsBounded": TestViewHistoryIsBounded,
+		"Trips": TestTrips, "RememberedTables": TestRememberedTables,
 	} {
 		t.Run(name, run)
 	}

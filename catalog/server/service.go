@@ -15,6 +15,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/scan"
+	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/ledger"
@@ -40,6 +41,7 @@ type Service struct {
 
 	locks   [lockStripes]chan struct{}
 	leans   *lru.Cache[int64, *lean] // by table id
+	named   *lru.Cache[string, spot] // by nameKey: what had the name when it was last looked up
 	exposed *lru.Cache[int64, *document]
 	flights flights
 	who     *auth.Authenticator // nil: everybody may do all
@@ -76,12 +78,12 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(reg, store.Bytes)
+	m, err := newMetrics(reg, store)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: metrics: %w", err)
 	}
 	s := &Service{store: store, wh: warehouse, cfg: cfg, log: logger, m: m,
-		leans: lru.New[int64, *lean](int64(cfg.CachedTables)), exposed: lru.New[int64, *document](int64(cfg.CachedMetadata)),
+		leans: lru.New[int64, *lean](int64(cfg.CachedTables)), named: lru.New[string, spot](int64(cfg.CachedTables)), exposed: lru.New[int64, *document](int64(cfg.CachedMetadata)),
 		flights: flights{running: map[int64]*flight{}}, watches: newHub(cfg.MaxWatchers), pasts: newPasts()}
 	s.planner = scan.New(&s.wh, cfg.Plan.limits())
 	for i := range s.locks {
@@ -169,10 +171,12 @@ func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, er
 	if err != nil {
 		return nil, err
 	}
+	s.named.Put(nameKey(id), 1, spot{h.ID, h.NamespaceID})
 	if l, ok := s.leans.Get(h.ID); ok && l.head.Version == h.Version {
-		if l.head.MaterializedVersion != h.MaterializedVersion {
+		if l.head != h { // renamed, or a metadata file was written
 			fresh := *l
 			fresh.head = h
+			s.remember(&fresh)
 			return &fresh, nil
 		}
 		return l, nil
@@ -189,6 +193,23 @@ func (s *Service) current(ctx context.Context, id catalog.Identifier) (*lean, er
 	}
 	s.remember(l)
 	return l, nil
+}
+
+// nameKey is a name as a key of a map.
+func nameKey(id catalog.Identifier) string { return strings.Join(id, wire.Separator) }
+
+// spot is a table, and the namespace in which it had a name.
+type spot struct{ table, namespace int64 }
+
+// likely returns what this process last saw of a table, if it remembers it. It may be out of date in every respect: only
+// what is decided by the swap of the head row may rest on it, and no refusal.
+func (s *Service) likely(id catalog.Identifier) (*lean, bool) {
+	at, ok := s.named.Get(nameKey(id))
+	if !ok {
+		return nil, false
+	}
+	l, ok := s.leans.Get(at.table)
+	return l, ok && l.head.NamespaceID == at.namespace // else it has been moved to another namespace, perhaps under the same name
 }
 
 // withMarks returns the base with the marks and their snapshots, which lean metadata leaves out: hundreds of refs that would
@@ -292,7 +313,7 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 			return nil, err
 		}
 		names[i] = c.Identifier
-		key := strings.Join(c.Identifier, "\x1f")
+		key := nameKey(c.Identifier)
 		if seen[key] {
 			return nil, fmt.Errorf("%w: table %s stands twice in the transaction", catalog.ErrInvalid, c.Identifier)
 		}
@@ -304,7 +325,7 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 	}
 	defer unlock()
 	for try := 0; ; try++ {
-		after, err := s.tryCommit(ctx, commits)
+		after, err := s.tryCommit(ctx, commits, try > 0)
 		if err == nil {
 			s.m.commits.Add(float64(len(commits)))
 			s.m.commitSeconds.Observe(time.Since(start).Seconds())
@@ -323,17 +344,11 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 	}
 }
 
-func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit) ([]*lean, error) {
+// tryCommit evaluates a commit and makes it. With look the tables are read before, even where they are remembered.
+func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit, look bool) ([]*lean, error) {
 	changes, after := make([]sqlstore.Change, len(commits)), make([]*lean, len(commits))
 	for i, c := range commits {
-		base, err := s.current(ctx, c.Identifier)
-		switch {
-		case err == nil:
-			changes[i], after[i], err = s.applyTo(ctx, base, c)
-		case errors.Is(err, catalog.ErrNoSuchTable) && creates(c.Requirements):
-			changes[i], after[i], err = s.applyCreate(ctx, c)
-		}
-		if err != nil {
+		if err := s.evaluate(ctx, c, look, &changes[i], &after[i]); err != nil {
 			return nil, fmt.Errorf("table %s: %w", c.Identifier, err)
 		}
 	}
@@ -349,6 +364,31 @@ func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit) 
 		s.watches.wake(h.ID)
 	}
 	return after, nil
+}
+
+// evaluate applies one table's commit to what the table is. Most often this process made the last commit to it and need not
+// ask the database: the swap of the head row finds out when that was wrong. A refusal is given only of what the table is now.
+func (s *Service) evaluate(ctx context.Context, c catalog.TableCommit, look bool, change *sqlstore.Change, after **lean) (err error) {
+	guess, guessed := (*lean)(nil), false
+	if !look {
+		guess, guessed = s.likely(c.Identifier)
+	}
+	var refused error
+	if guessed {
+		if *change, *after, refused = s.applyTo(ctx, guess, c); refused == nil {
+			return nil
+		}
+	}
+	base, err := s.current(ctx, c.Identifier)
+	switch {
+	case err == nil && guessed && base.head.ID == guess.head.ID && base.head.Version == guess.head.Version:
+		return refused
+	case err == nil:
+		*change, *after, err = s.applyTo(ctx, base, c)
+	case errors.Is(err, catalog.ErrNoSuchTable) && creates(c.Requirements):
+		*change, *after, err = s.applyCreate(ctx, c)
+	}
+	return err
 }
 
 // checkLocation checks that loc is in the warehouse.

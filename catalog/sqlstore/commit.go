@@ -19,17 +19,17 @@ var ErrStale = errors.New("table changed since it was read")
 // Change is one table's part of a commit. A new table has ID 0 and its Name set.
 type Change struct {
 	Head                    // the row after the commit; Version is set by the store
-	Name catalog.Identifier // of the table; checked at creation, and at a commit so that a rename is noticed
+	Name catalog.Identifier // of the table; checked at creation, and at a commit, with NamespaceID, so that a rename is noticed
 	From int64              // the version that the change was made from; 0 creates the table
 	// Moved: the location may be another than before. It is looked at only then.
 	Moved bool
 
 	Skeleton        []byte // nil: as it is
 	AddSnapshots    []Snapshot
-	RemoveSnapshots []int64 // the snapshot log loses what is at or before the last of them
+	RemoveSnapshots []int64 // none that is added; the snapshot log loses what is at or before the last of them
 	SetRefs         []Ref
-	RemoveRefs      []string
-	ClearLog        bool
+	RemoveRefs      []string  // none that is set
+	ClearLog        bool      // then there is no Log
 	Log             *LogEntry // appended
 	History         *History
 
@@ -48,11 +48,22 @@ type History struct {
 	AtMS       int64  // only in Change.EarlierHistory: otherwise the time is the store's
 }
 
+// plain reports a commit of the usual kind: it adds snapshots to a table that exists, and moves refs.
+func (c *Change) plain() bool {
+	return c.From != 0 && !c.Moved && c.Skeleton == nil && !c.ClearLog && len(c.RemoveSnapshots) == 0 && len(c.RemoveRefs) == 0
+}
+
 // Commit applies all changes or none and returns the heads after it, in the order of changes. It fails
 // with ErrStale when one was not made from the newest version, with catalog.ErrExists when a new table's
 // name is taken, and with catalog.ErrInvalid when a new table's location overlaps another's or a snapshot id exists.
 func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err error) {
-	err = s.change(ctx, "commit", func(t *tx) error {
+	receipt := receiptOf(ctx)
+	if len(changes) == 1 && changes[0].plain() {
+		if h, done, err := s.swapAlone(ctx, &changes[0], receipt); done {
+			return []Head{h}, err
+		}
+	}
+	err = s.write(ctx, "commit", func(t *tx) error {
 		heads = make([]Head, len(changes))
 		// Always in one order, and the lock for names and places before any row: two transactions never wait for each other.
 		order := make([]int, len(changes))
@@ -67,52 +78,42 @@ func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err
 				return err
 			}
 		}
+		now := s.now()
 		for _, i := range order {
-			h, err := t.apply(&changes[i], s.now().UnixMilli())
+			h, err := t.apply(&changes[i], now.UnixMilli())
 			if err != nil {
-				return fmt.Errorf("table %s: %w", changes[i].Name, err)
+				return changes[i].failed(err)
 			}
 			heads[i] = h
 		}
-		return nil
+		return t.leave(receipt, now)
 	})
 	return heads, err
 }
 
+func (c *Change) failed(err error) error { return fmt.Errorf("table %s: %w", c.Name, err) }
+
 func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 	h := c.Head
 	h.Version = c.From + 1
-	if c.From == 0 {
+	var err error
+	switch {
+	case c.From == 0:
 		h.Version = max(h.Version, c.FirstVersion)
+		if err = t.insertHead(c, &h); err == nil {
+			err = t.addRows(c, &h, nowMS)
+		}
+	case c.Moved:
+		if err = t.freeMove(c); err == nil {
+			err = t.swap(c, &h, nowMS)
+		}
+	default:
+		err = t.swap(c, &h, nowMS)
 	}
-	if err := t.applyHead(c, &h); err != nil {
+	if err != nil {
 		return h, err
 	}
-	if err := t.applySkeleton(c, h.ID); err != nil {
-		return h, err
-	}
-	if err := t.applySnapshots(c, h); err != nil {
-		return h, err
-	}
-	for _, name := range c.RemoveRefs {
-		if _, err := t.exec("DELETE FROM refs WHERE table_id = ? AND name = ?", h.ID, name); err != nil {
-			return h, err
-		}
-	}
-	for _, r := range c.SetRefs {
-		if _, err := t.exec(`INSERT INTO refs (table_id, name, snapshot_id, body) VALUES (?, ?, ?, ?)
-			ON CONFLICT (table_id, name) DO UPDATE SET snapshot_id = excluded.snapshot_id, body = excluded.body`,
-			h.ID, r.Name, r.SnapshotID, []byte(r.Body)); err != nil {
-			return h, err
-		}
-	}
-	if c.History != nil {
-		if _, err := t.exec("INSERT INTO history (table_id, version, at_ms, snapshot_id, offsets) VALUES (?, ?, ?, ?, nullif(?, ''))",
-			h.ID, h.Version, c.historyTime(nowMS), c.History.SnapshotID, c.History.Offsets); err != nil {
-			return h, err
-		}
-	}
-	return h, nil
+	return h, t.applyRest(c, h.ID)
 }
 
 // maxEarlier is how far behind the store's clock the time of a snapshot may be to be taken over. Iceberg's own clients
@@ -129,39 +130,16 @@ func (c *Change) historyTime(nowMS int64) int64 {
 	return c.Log.AtMS
 }
 
-func (t *tx) applyHead(c *Change, h *Head) error {
-	if c.From == 0 {
-		return t.insertHead(c, h)
-	}
-	if c.Moved {
-		var was string
-		if err := t.row("SELECT location FROM tables WHERE id = ?", []any{h.ID}, &was); err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		if was != c.Location {
-			if err := t.freeLocation(c.Location, h.ID); err != nil {
-				return err
-			}
-		}
-	}
-	n, err := t.exec(`UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
-		last_sequence_number = ?, next_row_id = ? WHERE id = ? AND version = ?`,
-		h.Version, h.FormatVersion, h.Location, h.UUID, h.LastUpdatedMS, h.LastSequenceNumber, h.NextRowID, h.ID, c.From)
-	if t.isUnique(err) {
-		return fmt.Errorf("%w: the table UUID %s is another table's", catalog.ErrInvalid, h.UUID)
-	}
-	if err != nil {
+// freeMove checks the place that a table moves to.
+func (t *tx) freeMove(c *Change) error {
+	var was string
+	if err := t.row("SELECT location FROM tables WHERE id = ?", []any{c.ID}, &was); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	if n == 0 {
-		return fmt.Errorf("%w: version %d", ErrStale, c.From)
+	if was == c.Location {
+		return nil
 	}
-	now, err := t.head(c.Name)
-	if errors.Is(err, catalog.ErrNoSuchTable) || err == nil && now.ID != h.ID {
-		return fmt.Errorf("%w: it was renamed", ErrStale)
-	}
-	h.MaterializedVersion, h.MaterializedLocation = now.MaterializedVersion, now.MaterializedLocation
-	return err
+	return t.freeLocation(c.Location, c.ID)
 }
 
 func (t *tx) insertHead(c *Change, h *Head) error {
@@ -187,6 +165,7 @@ func (t *tx) insertHead(c *Change, h *Head) error {
 	if err := t.freeLocation(h.Location, 0); err != nil {
 		return err
 	}
+	h.NamespaceID = ns
 	if h.MaterializedLocation != "" {
 		h.MaterializedVersion = h.Version
 	}
@@ -238,45 +217,33 @@ func (t *tx) freeLocation(loc string, except int64) error {
 	return err
 }
 
-func (t *tx) applySkeleton(c *Change, id int64) error {
-	if c.Skeleton == nil {
-		return nil
-	}
-	_, err := t.exec("INSERT INTO skeletons (table_id, body) VALUES (?, ?) ON CONFLICT (table_id) DO UPDATE SET body = excluded.body", id, c.Skeleton)
-	return err
-}
-
-func (t *tx) applySnapshots(c *Change, h Head) error {
-	for _, s := range c.AddSnapshots {
-		_, err := t.exec("INSERT INTO snapshots (table_id, snapshot_id, body) VALUES (?, ?, ?)", h.ID, s.ID, []byte(s.Body))
-		if t.isUnique(err) {
-			return fmt.Errorf("%w: snapshot %d already exists", catalog.ErrInvalid, s.ID)
-		}
-		if err != nil {
+// applyRest writes what a plain commit has not.
+func (t *tx) applyRest(c *Change, id int64) error {
+	if c.Skeleton != nil {
+		if _, err := t.exec("INSERT INTO skeletons (table_id, body) VALUES (?, ?) ON CONFLICT (table_id) DO UPDATE SET body = excluded.body", id, c.Skeleton); err != nil {
 			return err
 		}
 	}
 	switch {
 	case c.ClearLog:
-		if _, err := t.exec("DELETE FROM snapshot_log WHERE table_id = ?", h.ID); err != nil {
+		if _, err := t.exec("DELETE FROM snapshot_log WHERE table_id = ?", id); err != nil {
 			return err
 		}
 	case len(c.RemoveSnapshots) > 0:
 		if _, err := t.exec(`DELETE FROM snapshot_log WHERE table_id = ? AND version <= (SELECT max(version) FROM snapshot_log
-			WHERE table_id = ? AND snapshot_id IN (`+t.d.ids+`))`, h.ID, h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
+			WHERE table_id = ? AND snapshot_id IN (`+t.d.ids+`))`, id, id, jsonIDs(c.RemoveSnapshots)); err != nil {
 			return err
 		}
 	}
 	if len(c.RemoveSnapshots) > 0 {
-		if _, err := t.exec("DELETE FROM snapshots WHERE table_id = ? AND snapshot_id IN ("+t.d.ids+")",
-			h.ID, jsonIDs(c.RemoveSnapshots)); err != nil {
+		if _, err := t.exec("DELETE FROM snapshots WHERE table_id = ? AND snapshot_id IN ("+t.d.ids+")", id, jsonIDs(c.RemoveSnapshots)); err != nil {
 			return err
 		}
 	}
-	if c.Log == nil {
-		return nil
+	for _, name := range c.RemoveRefs {
+		if _, err := t.exec("DELETE FROM refs WHERE table_id = ? AND name = ?", id, name); err != nil {
+			return err
+		}
 	}
-	_, err := t.exec("INSERT INTO snapshot_log (table_id, version, at_ms, snapshot_id) VALUES (?, ?, ?, ?)",
-		h.ID, h.Version, c.Log.AtMS, c.Log.SnapshotID)
-	return err
+	return nil
 }

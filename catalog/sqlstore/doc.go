@@ -1,8 +1,9 @@
 // Package sqlstore keeps the state of the catalog as rows of a SQL database: namespaces, tables, snapshots,
 // refs, the snapshot log, the commit history and which version has which metadata file.
 //
-// A commit is one transaction: a compare-and-swap on the table's head row (id and version) and inserts and
-// deletes of only what changed, so its cost does not depend on the table's history. The table's "skeleton"
+// A commit is one transaction: a compare-and-swap on the table's head row (id, version and name) and inserts and
+// deletes of only what changed, so its cost does not depend on the table's history. What it was prepared from may have been
+// remembered, and old: the swap finds out. On Postgres a commit that only adds snapshots and moves refs is one statement. The table's "skeleton"
 // is its metadata without anything that a plain append changes; it is rewritten only when it changed.
 //
 // Invariants: version grows by exactly one per commit and is never reused; a table id is never reused; a

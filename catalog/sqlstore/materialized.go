@@ -40,7 +40,7 @@ func (s *Store) Materialized(ctx context.Context, tableID int64, f MetadataFile)
 
 // Unmaterialized lists the tables whose newest version has no metadata file.
 func (s *Store) Unmaterialized(ctx context.Context) (ids []int64, err error) {
-	err = s.read(ctx, "tables without a metadata file", func(t *tx) error {
+	err = s.readOne(ctx, "tables without a metadata file", func(t *tx) error {
 		return t.rows("SELECT id FROM tables WHERE version > materialized_version ORDER BY id", nil, func(r *sql.Rows) error {
 			var id int64
 			err := r.Scan(&id)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -70,17 +71,43 @@ const (
 // postgres is a database that any number of processes share. Its transactions are READ COMMITTED: what two of them
 // must not do at the same time is a compare-and-swap on one row, or happens under structureLock.
 type postgres struct {
-	db *sql.DB
+	db   *sql.DB
+	sent *sentCounter
 }
+
+// sentCounter counts what goes to the server and is waited for. What prepares a statement, once for each connection, is not
+// among it, nor are the pings to connections that were idle for a second, nor what is asked with uncounted.
+type sentCounter struct{ n atomic.Int64 }
+
+type uncounted struct{}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (s *sentCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	if ctx.Value(uncounted{}) == nil {
+		s.n.Add(1)
+	}
+	return ctx
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (*sentCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 var postgresDialect = dialect{
 	ids:       "SELECT value::bigint FROM json_array_elements_text(?::json)",
 	texts:     "SELECT value FROM json_array_elements_text(?::json)",
 	forUpdate: " FOR UPDATE",
 	structure: fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", structureLock),
+	swap:      postgresSwap,
 	unique: func(err error) bool {
 		var pe *pgconn.PgError
 		return errors.As(err, &pe) && pe.Code == "23505"
+	},
+	violated: func(err error) string {
+		var pe *pgconn.PgError
+		if !errors.As(err, &pe) {
+			return ""
+		}
+		return pe.TableName
 	},
 }
 
@@ -125,7 +152,9 @@ func openPostgres(ctx context.Context, dsn string, o PostgresOptions) (*postgres
 			cfg.RuntimeParams[k] = v
 		}
 	}
-	p := &postgres{db: stdlib.OpenDB(*cfg)}
+	p := &postgres{sent: &sentCounter{}}
+	cfg.Tracer = p.sent
+	p.db = stdlib.OpenDB(*cfg)
 	p.db.SetMaxOpenConns(o.MaxConns)
 	p.db.SetMaxIdleConns(o.MaxConns)
 	p.db.SetConnMaxIdleTime(connIdle)
@@ -153,6 +182,24 @@ func (p *postgres) migrate(ctx context.Context) error {
 }
 
 func (p *postgres) write(ctx context.Context, what string, fn func(*tx) error) error {
+	return p.hold(ctx, what, func(ctx context.Context, c *sql.Conn) error {
+		t, err := c.BeginTx(ctx, nil)
+		if err != nil {
+			return classifyPostgres(what, err)
+		}
+		if err := fn(&tx{ctx: ctx, q: numbered{t}, d: &postgresDialect}); err != nil {
+			_ = t.Rollback() // the server does as much when the connection is gone
+			return classifyPostgres(what, err)
+		}
+		if err := t.Commit(); err != nil {
+			return classifyPostgresCommit(what, err)
+		}
+		return nil
+	})
+}
+
+// hold runs fn on a connection, and with the time of a write.
+func (p *postgres) hold(ctx context.Context, what string, fn func(context.Context, *sql.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return classifyPostgres(what, err)
 	}
@@ -163,20 +210,23 @@ func (p *postgres) write(ctx context.Context, what string, fn func(*tx) error) e
 	defer func() { _ = c.Close() }() // it goes back to the pool
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	t, err := c.BeginTx(wctx, nil)
-	if err != nil {
-		return classifyPostgres(what, err)
-	}
-	if err := fn(&tx{ctx: wctx, q: numbered{t}, d: &postgresDialect}); err != nil {
-		_ = t.Rollback() // the server does as much when the connection is gone
-		return classifyPostgres(what, err)
-	}
-	if err := t.Commit(); err != nil {
-		var pe *pgconn.PgError
-		if errors.As(err, &pe) && pe.Code != "57P01" && pe.Code != "57P02" { // a server that refuses, not one that goes down
-			return classifyPostgres(what, err)
+	return fn(wctx, c)
+}
+
+func (p *postgres) writeOne(ctx context.Context, what, query string, args []any, dest ...any) error {
+	return p.hold(ctx, what, func(ctx context.Context, c *sql.Conn) error {
+		t := &tx{ctx: ctx, q: numbered{c}, d: &postgresDialect}
+		err := t.row(query, args, dest...)
+		if err == nil || errors.Is(err, sql.ErrNoRows) {
+			return err
 		}
-		return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
+		return classifyPostgresCommit(what, err)
+	})
+}
+
+func (p *postgres) readOne(ctx context.Context, what string, fn func(*tx) error) error {
+	if err := fn(&tx{ctx: ctx, q: numbered{p.db}, d: &postgresDialect}); err != nil {
+		return classifyPostgres(what, err)
 	}
 	return nil
 }
@@ -193,9 +243,14 @@ func (p *postgres) read(ctx context.Context, what string, fn func(*tx) error) er
 	return nil
 }
 
+func (*postgres) speaks() *dialect { return &postgresDialect }
+
+// Statements implements backend.
+func (p *postgres) Statements() int64 { return p.sent.n.Load() }
+
 // Bytes implements backend; 0 when the database does not answer at once.
 func (p *postgres) Bytes() (n int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), sizeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), uncounted{}, true), sizeTimeout)
 	defer cancel()
 	if err := p.db.QueryRowContext(ctx, "SELECT pg_database_size(current_database())").Scan(&n); err != nil {
 		return 0
@@ -207,14 +262,19 @@ func (p *postgres) Bytes() (n int64) {
 func (p *postgres) Close() error { return p.db.Close() }
 
 // numbered writes parameters as Postgres has them: $1, $2.
-type numbered struct{ t *sql.Tx }
+type numbered struct {
+	on interface {
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	}
+}
 
 func (n numbered) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
-	return n.t.ExecContext(ctx, number(query), args...)
+	return n.on.ExecContext(ctx, number(query), args...)
 }
 
 func (n numbered) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	return n.t.QueryContext(ctx, number(query), args...)
+	return n.on.QueryContext(ctx, number(query), args...)
 }
 
 // numbers remembers what number made of the store's own statements, of which there are some dozens.
@@ -235,6 +295,17 @@ func number(query string) string {
 	}
 	numbers.Store(query, b.String())
 	return b.String()
+}
+
+// classifyPostgresCommit is classifyPostgres for what has effect when it succeeds: the outcome is unknown unless the server
+// refused it, or nothing was sent.
+func classifyPostgresCommit(what string, err error) error {
+	var pe *pgconn.PgError
+	refused := errors.As(err, &pe) && pe.Code != "57P01" && pe.Code != "57P02" // by a server that does not go down
+	if refused || errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err) {
+		return classifyPostgres(what, err)
+	}
+	return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnknownOutcome, err)
 }
 
 // classifyPostgres turns what the database reports into the catalog's sentinels. It is only used where nothing was

@@ -33,21 +33,29 @@ func WithoutReceipt(ctx context.Context) context.Context {
 	return context.WithValue(ctx, receiptKey{}, nil)
 }
 
+// receiptOf is what the change that is written with ctx leaves; nil: nothing.
+func receiptOf(ctx context.Context) *Receipt {
+	if r, ok := ctx.Value(receiptKey{}).(Receipt); ok {
+		return &r
+	}
+	return nil
+}
+
 // change is write for what a client asks for.
 func (s *Store) change(ctx context.Context, what string, fn func(*tx) error) error {
 	return s.write(ctx, what, func(t *tx) error {
 		if err := fn(t); err != nil {
 			return err
 		}
-		r, ok := ctx.Value(receiptKey{}).(Receipt)
-		if !ok {
-			return nil
-		}
-		return t.leave(r, s.now())
+		return t.leave(receiptOf(ctx), s.now())
 	})
 }
 
-func (t *tx) leave(r Receipt, now time.Time) error {
+// leave keeps a receipt, if there is one.
+func (t *tx) leave(r *Receipt, now time.Time) error {
+	if r == nil {
+		return nil
+	}
 	_, err := t.exec("INSERT INTO receipts (key, at_ms, request, status, body) VALUES (?, ?, ?, ?, ?)", r.Key, now.UnixMilli(), r.Request, r.Status, r.Body)
 	if t.isUnique(err) {
 		return ErrRepeated
@@ -57,7 +65,7 @@ func (t *tx) leave(r Receipt, now time.Time) error {
 
 // Receipt reads the receipt of a key; ok is false where there is none.
 func (s *Store) Receipt(ctx context.Context, key string) (r Receipt, ok bool, err error) {
-	err = s.read(ctx, "receipt", func(t *tx) error {
+	err = s.readOne(ctx, "receipt", func(t *tx) error {
 		r, ok, err = t.receipt(key)
 		return err
 	})
@@ -83,7 +91,7 @@ func (s *Store) Settle(ctx context.Context, r Receipt) (out Receipt, err error) 
 			return err
 		case !ok:
 			out = r
-			return t.leave(r, s.now())
+			return t.leave(&r, s.now())
 		case have.Request == r.Request && have.Status == r.Status && have.Body == nil && r.Body != nil:
 			have.Body = r.Body
 			_, err = t.exec("UPDATE receipts SET body = ? WHERE key = ?", r.Body, r.Key)
@@ -96,7 +104,7 @@ func (s *Store) Settle(ctx context.Context, r Receipt) (out Receipt, err error) 
 
 // PruneReceipts deletes at most limit receipts from before a time.
 func (s *Store) PruneReceipts(ctx context.Context, before time.Time, limit int) (n int64, err error) {
-	err = s.read(ctx, "receipts", func(t *tx) error { // most often there is nothing to do, and nothing to write
+	err = s.readOne(ctx, "receipts", func(t *tx) error { // most often there is nothing to do, and nothing to write
 		return t.row("SELECT count(*) FROM (SELECT 1 FROM receipts WHERE at_ms < ? LIMIT 1) AS a", []any{before.UnixMilli()}, &n)
 	})
 	if err != nil || n == 0 {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	sqlite "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -24,10 +26,15 @@ type sqliteDB struct {
 	closed chan struct{}        // closed by Close
 	stmts  map[string]*sql.Stmt // prepared on conn; guarded by turn
 	reader *sql.DB              // nil in memory: then conn also reads
-	path   string               // of the database file; empty in memory
+	asked  sync.Map             // string → *sql.Stmt of reader
+	sent   atomic.Int64
+	path   string // of the database file; empty in memory
 }
 
-var sqliteDialect = dialect{ids: "SELECT value FROM json_each(?)", texts: "SELECT value FROM json_each(?)", unique: uniqueSQLite}
+var sqliteDialect = dialect{
+	ids: "SELECT value FROM json_each(?)", texts: "SELECT value FROM json_each(?)", unique: uniqueSQLite,
+	violated: func(error) string { return "" },
+}
 
 // prepared runs statements that are prepared by it.
 type prepared func(query string) (*sql.Stmt, error)
@@ -161,6 +168,10 @@ func (s *sqliteDB) close() error {
 	for _, st := range s.stmts {
 		errs = append(errs, st.Close())
 	}
+	s.asked.Range(func(_, st any) bool {
+		errs = append(errs, st.(*sql.Stmt).Close())
+		return true
+	})
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
@@ -185,9 +196,8 @@ func (s *sqliteDB) Bytes() int64 {
 	return n
 }
 
-// write runs fn in one write transaction. The error of COMMIT itself is ErrUnknownOutcome unless SQLite
-// says that it did not happen.
-func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) error {
+// hold runs fn with the one connection that writes.
+func (s *sqliteDB) hold(ctx context.Context, what string, fn func() error) error {
 	select {
 	case <-s.turn:
 	case <-s.closed:
@@ -199,27 +209,46 @@ func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) e
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnavailable, err)
 	}
-	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	if _, err := s.conn.ExecContext(wctx, "BEGIN IMMEDIATE"); err != nil {
-		return classifySQLite(what, err)
-	}
-	if err := fn(&tx{ctx: wctx, q: prepared(s.prepare), d: &sqliteDialect}); err != nil {
-		_, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return classifySQLite(what, errors.Join(err, rerr))
-	}
-	if _, err := s.conn.ExecContext(wctx, "COMMIT"); err != nil {
-		// After a failed COMMIT the transaction may still be open; a ROLLBACK that works proves that nothing was kept.
-		if _, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
+	return fn()
+}
+
+// write runs fn in one write transaction. The error of COMMIT itself is ErrUnknownOutcome unless SQLite
+// says that it did not happen.
+func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) error {
+	return s.hold(ctx, what, func() error {
+		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+		defer cancel()
+		t := &tx{ctx: wctx, q: prepared(s.prepare), d: &sqliteDialect}
+		if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
 			return classifySQLite(what, err)
 		}
-		return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
-	}
-	return nil
+		if err := fn(t); err != nil {
+			_, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			return classifySQLite(what, errors.Join(err, rerr))
+		}
+		if _, err := t.exec("COMMIT"); err != nil {
+			// After a failed COMMIT the transaction may still be open; a ROLLBACK that works proves that nothing was kept.
+			if _, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
+				return classifySQLite(what, err)
+			}
+			return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
+		}
+		return nil
+	})
 }
+
+func (s *sqliteDB) writeOne(ctx context.Context, what, query string, args []any, dest ...any) error {
+	return s.write(ctx, what, func(t *tx) error { return t.row(query, args, dest...) })
+}
+
+func (*sqliteDB) speaks() *dialect { return &sqliteDialect }
+
+// Statements implements backend.
+func (s *sqliteDB) Statements() int64 { return s.sent.Load() }
 
 // prepare is called with the turn held.
 func (s *sqliteDB) prepare(query string) (*sql.Stmt, error) {
+	s.sent.Add(1)
 	if st, ok := s.stmts[query]; ok {
 		return st, nil
 	}
@@ -231,21 +260,58 @@ func (s *sqliteDB) prepare(query string) (*sql.Stmt, error) {
 	return st, nil
 }
 
+// question is a statement that is prepared on whichever connections of the readers come to run it.
+func (s *sqliteDB) question(query string) (*sql.Stmt, error) {
+	s.sent.Add(1)
+	if st, ok := s.asked.Load(query); ok {
+		return st.(*sql.Stmt), nil
+	}
+	st, err := s.reader.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	if have, ok := s.asked.LoadOrStore(query, st); ok { // another reader was first
+		defer st.Close()
+		return have.(*sql.Stmt), nil
+	}
+	return st, nil
+}
+
 // read runs fn on one consistent state of the database.
 func (s *sqliteDB) read(ctx context.Context, what string, fn func(*tx) error) error {
 	if s.reader == nil {
 		return s.write(ctx, what, fn)
 	}
+	s.sent.Add(2) // its begin and its end
 	rtx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return classifySQLite(what, err)
 	}
 	defer func() { _ = rtx.Rollback() }() // it only read
-	t := &tx{ctx: ctx, q: prepared(func(q string) (*sql.Stmt, error) { return rtx.PrepareContext(ctx, q) }), d: &sqliteDialect}
-	if err := fn(t); err != nil {
+	ask := func(query string) (*sql.Stmt, error) {
+		st, err := s.question(query)
+		if err != nil {
+			return nil, err
+		}
+		return rtx.StmtContext(ctx, st), nil
+	}
+	if err := fn(&tx{ctx: ctx, q: prepared(ask), d: &sqliteDialect}); err != nil {
 		return classifySQLite(what, err)
 	}
 	return nil
+}
+
+func (s *sqliteDB) readOne(ctx context.Context, what string, fn func(*tx) error) error {
+	run := func(q prepared) error {
+		if err := fn(&tx{ctx: ctx, q: q, d: &sqliteDialect}); err != nil {
+			return classifySQLite(what, err)
+		}
+		return nil
+	}
+	if s.reader == nil {
+		return s.hold(ctx, what, func() error { return run(s.prepare) })
+	}
+	return run(s.question)
 }
 
 // classifySQLite turns what the database reports into the catalog's sentinels. It is only used where nothing was committed.

@@ -29,6 +29,14 @@ type backend interface {
 	write(ctx context.Context, what string, fn func(*tx) error) error
 	// read runs fn on one consistent state of the database.
 	read(ctx context.Context, what string, fn func(*tx) error) error
+	// readOne is read for an fn that runs one statement, which is consistent without a transaction around it.
+	readOne(ctx context.Context, what string, fn func(*tx) error) error
+	// writeOne is write for one statement that is a transaction by itself. It reads its first row; sql.ErrNoRows when there
+	// is none. ErrUnknownOutcome as write has it, of the statement.
+	writeOne(ctx context.Context, what, query string, args []any, dest ...any) error
+	speaks() *dialect
+	// Statements returns how many statements were sent to the database, those that begin and end transactions among them.
+	Statements() int64
 	// Bytes returns the size of the database, with its log where that is a file beside it; 0 in memory.
 	Bytes() int64
 	// Close waits for writes that are under way and closes the database.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/firnlake/firn/catalog"
@@ -14,6 +15,7 @@ import (
 // Head is a table's row: what changes with every commit, and where its newest metadata file lies.
 type Head struct {
 	ID                   int64
+	NamespaceID          int64 // with the name, what the table is called: no namespace is ever renamed, or goes before its tables
 	UUID                 string
 	Location             string
 	FormatVersion        int
@@ -66,37 +68,44 @@ type Scope struct {
 	SkipFrom, SkipTo string
 }
 
-const headColumns = `t.id, t.uuid, t.location, t.format_version, t.version, t.last_updated_ms, t.last_sequence_number,
+const headColumns = `t.id, t.namespace_id, t.uuid, t.location, t.format_version, t.version, t.last_updated_ms, t.last_sequence_number,
 	t.next_row_id, t.materialized_version, t.materialized_location`
 
 func (h *Head) dest() []any {
-	return []any{&h.ID, &h.UUID, &h.Location, &h.FormatVersion, &h.Version, &h.LastUpdatedMS, &h.LastSequenceNumber,
+	return []any{&h.ID, &h.NamespaceID, &h.UUID, &h.Location, &h.FormatVersion, &h.Version, &h.LastUpdatedMS, &h.LastSequenceNumber,
 		&h.NextRowID, &h.MaterializedVersion, &h.MaterializedLocation}
 }
 
 func (t *tx) head(id catalog.Identifier) (h Head, err error) {
-	if ns := id.Namespace(); len(ns) == 1 { // the usual depth in one query
-		err = t.row("SELECT "+headColumns+` FROM tables t JOIN namespaces n ON n.id = t.namespace_id
-			WHERE n.parent_id = 0 AND n.name = ? AND t.name = ?`, []any{ns[0], id.Name()}, h.dest()...)
-	} else {
-		nsID, nerr := t.namespaceID(ns)
-		if errors.Is(nerr, catalog.ErrNoSuchNamespace) || nsID == 0 && nerr == nil {
-			return h, fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, id)
-		}
-		if nerr != nil {
-			return h, nerr
-		}
-		err = t.row("SELECT "+headColumns+" FROM tables t WHERE t.namespace_id = ? AND t.name = ?", []any{nsID, id.Name()}, h.dest()...)
-	}
+	query, args := headQuery(id)
+	err = t.row(query, args, h.dest()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return h, fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, id)
 	}
 	return h, err
 }
 
+// headQuery finds a table by its name at any depth in one statement. There are as many texts as there are depths, which
+// catalog/server bounds.
+func headQuery(id catalog.Identifier) (query string, args []any) {
+	var b strings.Builder
+	b.WriteString("SELECT " + headColumns + " FROM tables t")
+	child, args := "t.namespace_id", []any{id.Name()}
+	where := " WHERE t.name = ?"
+	ns := id.Namespace()
+	for i := len(ns) - 1; i >= 0; i-- {
+		alias := "n" + strconv.Itoa(i)
+		b.WriteString(" JOIN namespaces " + alias + " ON " + alias + ".id = " + child)
+		child = alias + ".parent_id"
+		where += " AND " + alias + ".name = ?"
+		args = append(args, ns[i])
+	}
+	return b.String() + where + " AND " + child + " = 0", args
+}
+
 // Head reads a table's row.
 func (s *Store) Head(ctx context.Context, id catalog.Identifier) (h Head, err error) {
-	err = s.read(ctx, "table "+id.String(), func(t *tx) error {
+	err = s.readOne(ctx, "table "+id.String(), func(t *tx) error {
 		h, err = t.head(id)
 		return err
 	})
@@ -203,7 +212,7 @@ func (t *tx) loadSnapshots(st *State, scope Scope) error {
 
 // SnapshotsByID reads those of the named snapshots that exist, in order of arrival.
 func (s *Store) SnapshotsByID(ctx context.Context, tableID int64, ids []int64) (out []Snapshot, err error) {
-	err = s.read(ctx, fmt.Sprintf("snapshots of table %d", tableID), func(t *tx) error {
+	err = s.readOne(ctx, fmt.Sprintf("snapshots of table %d", tableID), func(t *tx) error {
 		return t.rows("SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN ("+t.d.ids+") ORDER BY ord",
 			[]any{tableID, jsonIDs(ids)}, func(r *sql.Rows) error {
 				var s Snapshot

@@ -21,7 +21,9 @@ type dialect struct {
 	ids, texts string // a parameter that is a JSON array, as a subquery of numbers or strings
 	forUpdate  string // behind a SELECT: nobody else changes the rows until the transaction ends
 	structure  string // a statement that lets one transaction at a time go on; empty where writers are alone anyway
+	swap       string // a whole plain commit in one statement, see swap.go; empty where the database has no such statements
 	unique     func(error) bool
+	violated   func(error) string // the table whose uniqueness is violated; empty where the database does not say
 }
 
 // tx is an open transaction. Reads and writes go through it alone.
