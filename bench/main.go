@@ -18,6 +18,7 @@ import (
 	"github.com/firnlake/firn/bench/decode"
 	"github.com/firnlake/firn/bench/encode"
 	"github.com/firnlake/firn/bench/fetch"
+	"github.com/firnlake/firn/bench/freshness"
 	"github.com/firnlake/firn/bench/ingest"
 )
 
@@ -31,6 +32,7 @@ var benches = []bench{
 	{"decode", "JSON events to Arrow, beside fastjson and arrow-go", decode.Main},
 	{"encode", "Arrow to Parquet, internal/datafile beside arrow-go and parquet-go", encode.Main},
 	{"fetch", "reading a Kafka topic, engine/source beside kafka-go's Reader and franz-go", fetch.Main},
+	{"freshness", "from an event to the answer that holds it, by the program itself under load", freshness.Main},
 	{"ingest", "the engine as a whole, beside what decoding and encoding alone reach", ingest.Main},
 }
 
