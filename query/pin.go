@@ -188,8 +188,16 @@ func tailReason(err error) string {
 // addHot takes over the cut.
 func (s *Service) addHot(ctx context.Context, p *pinned, cut *hot.Cut) (*pinned, error) {
 	p.cut, p.Level, p.End = cut, LevelHot, cut.End
+	if len(cut.Rows) == 0 {
+		return p, nil
+	}
+	proj, err := datafile.NewProjection(p.schema)
+	if err != nil {
+		p.Release()
+		return nil, fmt.Errorf("pin %s: hot rows: %w", p.Table, err)
+	}
 	for _, r := range cut.Rows {
-		out, err := datafile.Project(ctx, p.schema, r)
+		out, err := proj.Apply(ctx, r)
 		if err != nil {
 			p.Release()
 			return nil, fmt.Errorf("pin %s: hot rows: %w", p.Table, err)

@@ -48,23 +48,28 @@ func grow(meta table.Metadata, shapes []*arrow.Schema) (growth, error) {
 	if len(shapes) == 0 {
 		return growth{schema: cur}, nil
 	}
-	if len(shapes) == 1 {
-		for _, sc := range append([]*iceberg.Schema{cur}, meta.Schemas()...) {
-			as, err := datafile.ArrowSchema(sc)
-			if err != nil {
-				return growth{}, err
-			}
-			if datafile.SameFields(as.Fields(), shapes[0].Fields()) {
-				return growth{schema: sc}, nil
+	if fits, err := written(cur, shapes); fits || err != nil {
+		return growth{schema: cur}, err
+	}
+	wants, fresh := make([]*iceberg.Schema, len(shapes)), false
+	for i, as := range shapes {
+		var err error
+		if wants[i], err = datafile.SchemaOf(as); err != nil {
+			return growth{}, fmt.Errorf("%w: %w", ErrTable, err)
+		}
+		fresh = fresh || wants[i].HighestFieldID() >= evolve.FirstNew
+	}
+	// Rows with a column that no table has given an id are in none of its schemas, for as long as the process runs that saw the
+	// column appear.
+	if !fresh {
+		for _, sc := range meta.Schemas() {
+			if fits, err := written(sc, shapes); fits || err != nil {
+				return growth{schema: sc}, err
 			}
 		}
 	}
 	g := growth{schema: cur}
-	for _, as := range shapes {
-		want, err := datafile.SchemaOf(as)
-		if err != nil {
-			return growth{}, fmt.Errorf("%w: %w", ErrTable, err)
-		}
+	for _, want := range wants {
 		more, err := evolve.Grow(g.schema, want.Fields(), max(meta.LastColumnID(), g.schema.HighestFieldID())+1)
 		if err != nil {
 			return growth{}, fmt.Errorf("%w: the table was changed by somebody else: %w: change it back, or start the pipeline again, which then follows on_incompatible_schema",
@@ -76,6 +81,15 @@ func grow(meta table.Metadata, shapes []*arrow.Schema) (growth, error) {
 		return growth{}, err
 	}
 	return g, g.update(meta)
+}
+
+// written tells whether rows of these shapes are as files in a schema are.
+func written(sc *iceberg.Schema, shapes []*arrow.Schema) (bool, error) {
+	if len(shapes) != 1 {
+		return false, nil
+	}
+	as, err := datafile.ArrowSchema(sc)
+	return err == nil && datafile.SameFields(as.Fields(), shapes[0].Fields()), err
 }
 
 // update makes the schema that has grown the table's current one.
@@ -106,13 +120,17 @@ func (g growth) ready(ctx context.Context, rows []arrow.RecordBatch) (out []arro
 			r.Release()
 		}
 	}
+	p, err := datafile.NewProjection(g.schema)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrTable, err)
+	}
 	for _, r := range rows {
-		p, err := datafile.Project(ctx, g.schema, r)
+		projected, err := p.Apply(ctx, r)
 		if err != nil {
 			release()
 			return nil, nil, fmt.Errorf("%w: %w", ErrTable, err)
 		}
-		out = append(out, p)
+		out = append(out, projected)
 	}
 	return out, release, nil
 }
