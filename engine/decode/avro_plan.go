@@ -33,6 +33,7 @@ const (
 	opArray
 	opMap
 	opUnion
+	opOptional // a union of one type and null, or several that fail, as most are
 
 	// What has no column: it is read over.
 	opSkipNothing
@@ -57,7 +58,8 @@ type avroNode struct {
 
 	precision int        // of opDecimal
 	symbols   [][]byte   // of opEnum by the writer's index; nil for those that the reader lacks
-	elem      *avroNode  // of arrays and maps
+	elem      *avroNode  // of arrays and maps, and the value of opOptional
+	at        byte       // of opOptional: what stands before the value
 	branches  []avroNode // of unions
 	steps     []avroStep // of records, in the writer's order
 	fills     []avroFill // fields that the writer does not have
@@ -187,7 +189,28 @@ func (rs *avroResolver) union(w, r *avroType, v *valuePlan) (avroNode, error) {
 	if !fits {
 		return n, first
 	}
+	n.optional()
 	return n, nil
+}
+
+// maxShortBranch is how many branches of a union are told by one byte.
+const maxShortBranch = 64
+
+// optional makes opOptional of a union in which one branch is a value that is neither null nor fails.
+func (n *avroNode) optional() {
+	for i := range n.branches {
+		if op := n.branches[i].op; op == opNull || op == opFail {
+			continue
+		}
+		if n.elem != nil || i >= maxShortBranch {
+			n.elem = nil
+			return
+		}
+		n.elem, n.at = &n.branches[i], byte(2*i)
+	}
+	if n.elem != nil {
+		n.op = opOptional
+	}
 }
 
 // unitOf is what an int or long counts, and how many microseconds a unit of it are: mul/div.
@@ -406,7 +429,9 @@ func (rs *avroResolver) skip(w *avroType) *avroNode {
 		return &avroNode{op: opSkipNothing}
 	case avroBoolean:
 		return &avroNode{op: opSkipFixed, size: 1}
-	case avroInt, avroLong, avroEnum:
+	case avroInt, avroEnum:
+		return &avroNode{op: opSkipVarint, narrow: true}
+	case avroLong:
 		return &avroNode{op: opSkipVarint}
 	case avroFloat:
 		return &avroNode{op: opSkipFixed, size: 4}

@@ -331,6 +331,9 @@ func TestAvroSkipsWhatIsNotRead(t *testing.T) {
 	if got := one(t, d, encode(100)); !strings.HasPrefix(got, "too_deep /tree") {
 		t.Errorf("100 levels: %s", got)
 	}
+	if got := one(t, d, encode(3)[:len(encode(3))-1]+"\x80\x80\x80\x80\x20"); !strings.HasPrefix(got, "invalid_avro /e") {
+		t.Errorf("an enum's number of 33 bits: %s", got)
+	}
 	for cut := 6; cut < len(encode(3)); cut++ {
 		if got := one(t, d, encode(3)[:cut]); !strings.HasPrefix(got, "invalid_avro ") {
 			t.Errorf("cut at %d: %s", cut, got)

@@ -3,6 +3,7 @@ package decode
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -32,11 +33,33 @@ func (d *Avro) number(b []byte, p int) (int64, int) {
 		u := b[p]
 		return int64(u>>1) ^ -int64(u&1), p + 1
 	}
+	if u, n := shortVarint(b, p); n > 0 {
+		return int64(u>>1) ^ -int64(u&1), p + n
+	}
 	x, q := varint(b, p)
 	if q < 0 {
 		return 0, d.fail(ReasonInvalidAvro, p, "no number of 64 bits stands here")
 	}
 	return x, q
+}
+
+// shortVarint reads a varint of at most eight bytes from the word at p; n is 0 where it is longer, or the word is not there.
+func shortVarint(b []byte, p int) (u uint64, n int) {
+	if len(b)-p < 8 {
+		return 0, 0
+	}
+	w := load64(b, p)
+	ends := ^w & highBits // the top bit of each byte that may be the last
+	if ends == 0 {
+		return 0, 0
+	}
+	w &= ends ^ (ends - 1) // up to the first of them
+	w &^= highBits
+	// Seven bits of each byte, pushed together by pairs, fours and eights.
+	w = w&0x007f007f007f007f | w&0x7f007f007f007f00>>1
+	w = w&0x00003fff00003fff | w&0x3fff00003fff0000>>2
+	w = w&0x000000000fffffff | w&0x0fffffff00000000>>4
+	return w, bits.TrailingZeros64(ends)>>3 + 1
 }
 
 // length reads the length of bytes that follow, which must be there.
@@ -57,7 +80,7 @@ func (d *Avro) short(p, want, have int) int {
 
 // value reads the value at p into its column, or over it, and returns the position after it, or -1.
 func (d *Avro) value(n *avroNode, b []byte, p int) int {
-	for n.op == opUnion {
+	for n.op == opUnion || n.op == opOptional {
 		i, q := d.number(b, p)
 		if q < 0 {
 			return -1
@@ -260,11 +283,43 @@ func (d dec128) fits(precision int) bool {
 	return d.less(most) && most.neg().less(d)
 }
 
-// record reads the fields of a record and closes the struct's value.
+// record reads the fields of a record and closes the struct's value. What most fields of most events are is done here; what is
+// not that plain, and what is wrong, is left to value, which begins at the same byte.
 func (d *Avro) record(n *avroNode, b []byte, p int) int {
 	for i := range n.steps {
 		s := &n.steps[i]
-		if p = d.value(&s.node, b, p); p < 0 {
+		f := &s.node
+		if f.op == opOptional {
+			if p < len(b) && b[p] == f.at {
+				f, p = f.elem, p+1
+			}
+		}
+		switch f.op {
+		case opString:
+			if p < len(b) {
+				if size := int(b[p]) >> 1; b[p]&0x81 == 0 && size < len(b)-p && f.col.plainText(b, p+1, size) {
+					p += size + 1
+					continue
+				}
+			}
+		case opDouble:
+			if len(b)-p >= 8 {
+				f.col.appendInt64(int64(load64(b, p)))
+				p += 8
+				continue
+			}
+		case opInt, opLong, opScaled:
+			if p = d.integer(f, b, p); p < 0 {
+				return d.under(s.name)
+			}
+			continue
+		case opRecord:
+			if p = d.record(f, b, p); p < 0 {
+				return d.under(s.name)
+			}
+			continue
+		}
+		if p = d.value(f, b, p); p < 0 {
 			return d.under(s.name)
 		}
 	}
@@ -281,10 +336,7 @@ func (d *Avro) record(n *avroNode, b []byte, p int) int {
 		d.items = items
 	}
 	d.unknown += n.ignored
-	if n.col.n == n.col.cap {
-		n.col.growTo(n.col.n + 1)
-	}
-	n.col.valid()
+	n.col.endStruct()
 	return p
 }
 
@@ -372,7 +424,10 @@ func (d *Avro) skip(n *avroNode, b []byte, p int) int {
 	case opSkipNothing:
 		return p
 	case opSkipVarint:
-		_, q := d.number(b, p)
+		x, q := d.number(b, p)
+		if n.narrow && q >= 0 && x != int64(int32(x)) {
+			return d.fail(ReasonInvalidAvro, p, "an int beyond 32 bits")
+		}
 		return q
 	case opSkipFixed:
 		if len(b)-p < n.size {

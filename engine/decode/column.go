@@ -31,20 +31,21 @@ const (
 	minDataCap = 64
 )
 
-// column is an Arrow column being built. Its buffers leave with array(); it starts over with new ones.
+// column is an Arrow column being built. Its buffers leave with array(); it starts over with new ones. What each value
+// touches stands first, in two cache lines.
 type column struct {
-	dt     arrow.DataType
+	n, cap int    // values, and values that data (fixed, bits) or offs have room for
+	data   []byte // fixed values, bits, or the bytes of layoutBytes
+	end    int    // bytes used of data (layoutBytes)
+	offs   []int32
+
+	bits   []byte // validity, made at the first null; of values that are not there yet it says valid
+	nulls  int
 	layout layout
 	width  int // bytes of a fixed value
-	alloc  memory.Allocator
-
-	n, cap int // values, and values that data (fixed, bits) or offs have room for
-	nulls  int
-	bits   []byte // validity, made at the first null
-	data   []byte // fixed values, bits, or the bytes of layoutBytes
-	offs   []int32
-	end    int // bytes used of data (layoutBytes)
 	kids   []*column
+	dt     arrow.DataType
+	alloc  memory.Allocator
 
 	bitsBuf, dataBuf, offsBuf *memory.Buffer
 	perValue                  int // bytes of a value in the last batch, the first guess for the next
@@ -85,7 +86,16 @@ func (c *column) growTo(n int) {
 		}
 	}
 	if c.bits != nil {
-		c.bitsBuf, c.bits = grow(c.alloc, c.bitsBuf, (c.cap+7)/8)
+		c.growBits()
+	}
+}
+
+// growBits makes the validity as long as the column's room, so that only a null has to write into it.
+func (c *column) growBits() {
+	from := len(c.bits)
+	c.bitsBuf, c.bits = grow(c.alloc, c.bitsBuf, (c.cap+7)/8)
+	for i := from; i < len(c.bits); i++ {
+		c.bits[i] = 0xff
 	}
 }
 
@@ -105,14 +115,6 @@ func (c *column) growData(size int) {
 	c.dataBuf, c.data = grow(c.alloc, c.dataBuf, max(size, 2*len(c.data), minDataCap))
 }
 
-// valid marks value n (the next one) as present; every append calls it last.
-func (c *column) valid() {
-	if c.bits != nil {
-		c.bits[c.n>>3] |= 1 << (c.n & 7)
-	}
-	c.n++
-}
-
 // null appends a null, also to the children of a struct.
 func (c *column) null() {
 	if c.layout == layoutNulls {
@@ -123,10 +125,7 @@ func (c *column) null() {
 		c.growTo(c.n + 1)
 	}
 	if c.bits == nil {
-		c.bitsBuf, c.bits = grow(c.alloc, nil, (c.cap+7)/8)
-		for i := range c.bits {
-			c.bits[i] = 0xff
-		}
+		c.growBits()
 	}
 	c.bits[c.n>>3] &^= 1 << (c.n & 7)
 	c.nulls++
@@ -150,7 +149,7 @@ func (c *column) appendInt64(v int64) {
 		c.growTo(c.n + 1)
 	}
 	binary.LittleEndian.PutUint64(c.data[c.n*8:], uint64(v))
-	c.valid()
+	c.n++
 }
 
 func (c *column) appendInt32(v int32) {
@@ -158,7 +157,24 @@ func (c *column) appendInt32(v int32) {
 		c.growTo(c.n + 1)
 	}
 	binary.LittleEndian.PutUint32(c.data[c.n*4:], uint32(v))
-	c.valid()
+	c.n++
+}
+
+// fillInt64 and fillInt32 make an empty column one of n times the value.
+func (c *column) fillInt64(n int, v int64) {
+	c.growTo(n)
+	for i := range n {
+		binary.LittleEndian.PutUint64(c.data[i*8:], uint64(v))
+	}
+	c.n = n
+}
+
+func (c *column) fillInt32(n int, v int32) {
+	c.growTo(n)
+	for i := range n {
+		binary.LittleEndian.PutUint32(c.data[i*4:], uint32(v))
+	}
+	c.n = n
 }
 
 func (c *column) appendDec(v dec128) {
@@ -167,7 +183,7 @@ func (c *column) appendDec(v dec128) {
 	}
 	binary.LittleEndian.PutUint64(c.data[c.n*16:], v.lo)
 	binary.LittleEndian.PutUint64(c.data[c.n*16+8:], uint64(v.hi))
-	c.valid()
+	c.n++
 }
 
 func (c *column) appendBool(v bool) {
@@ -177,7 +193,7 @@ func (c *column) appendBool(v bool) {
 	if c.data[c.n>>3] &^= 1 << (c.n & 7); v {
 		c.data[c.n>>3] |= 1 << (c.n & 7)
 	}
-	c.valid()
+	c.n++
 }
 
 // room returns at least n writable bytes after the data of layoutBytes; endBytes says how many of them are a value.
@@ -188,18 +204,64 @@ func (c *column) room(n int) []byte {
 	return c.data[c.end:]
 }
 
+// plainText appends the n bytes of b from q on and returns true if they are ASCII and there is room; else it does nothing.
+// It copies words and looks at them on the way: the last word of a value overlaps the one before it, and a value of less than a
+// word is taken from the word that ends where it ends, so neither length nor place of a value costs a loop over its bytes.
+func (c *column) plainText(b []byte, q, n int) bool {
+	if c.n >= c.cap || len(c.data)-c.end < n+8 || q+n < 8 {
+		return false
+	}
+	dst := c.data[c.end:]
+	var seen uint64
+	switch {
+	case n < 8:
+		seen = load64(b, q+n-8) >> (8 * (8 - n))
+		binary.LittleEndian.PutUint64(dst, seen)
+	case n <= 16:
+		v, w := load64(b, q), load64(b, q+n-8)
+		binary.LittleEndian.PutUint64(dst, v)
+		binary.LittleEndian.PutUint64(dst[n-8:], w)
+		seen = v | w
+	default:
+		src := b[q : q+n]
+		for i := 0; i+8 <= n; i += 8 {
+			w := load64(src, i)
+			binary.LittleEndian.PutUint64(dst[i:], w)
+			seen |= w
+		}
+		w := load64(src, n-8)
+		binary.LittleEndian.PutUint64(dst[n-8:], w)
+		seen |= w
+	}
+	if seen&highBits != 0 {
+		return false
+	}
+	c.end += n
+	c.n++
+	c.offs[c.n] = int32(c.end)
+	return true
+}
+
 func (c *column) endBytes(n int) {
 	if c.n == c.cap {
 		c.growTo(c.n + 1)
 	}
 	c.end += n
 	c.offs[c.n+1] = int32(c.end)
-	c.valid()
+	c.n++
 }
 
 func (c *column) appendBytes(v []byte) {
 	copy(c.room(len(v)), v)
 	c.endBytes(len(v))
+}
+
+// endStruct closes the struct value whose fields hold one more value each.
+func (c *column) endStruct() {
+	if c.n == c.cap {
+		c.growTo(c.n + 1)
+	}
+	c.n++
 }
 
 // endList closes the list or map value that holds the child's values since the last one.
@@ -208,7 +270,7 @@ func (c *column) endList() {
 		c.growTo(c.n + 1)
 	}
 	c.offs[c.n+1] = int32(c.kids[0].n)
-	c.valid()
+	c.n++
 }
 
 // truncate takes back every value from the n-th on.

@@ -29,8 +29,8 @@ var newline = []byte{'\n'}
 
 // eachLine makes a row or a dead letter of each line of a record that is not blank. Lines are numbered by what they hold: the
 // n-th event of a record is line n, wherever blank lines stand.
-func (d *rows) eachLine(partition int32, r *engine.Record, out *engine.Decoded) {
-	firstRow, firstDead, lastRow := d.led.partition.n, len(out.Dead), out.LastRow
+func (d *rows) eachLine(r *engine.Record, out *engine.Decoded) {
+	firstRow, firstDead, lastRow := d.led.offset.n, len(out.Dead), out.LastRow
 	whole := func(reason, format string, args ...any) {
 		d.root.rollback(firstRow)
 		out.Dead, out.LastRow = out.Dead[:firstDead], lastRow
@@ -48,7 +48,7 @@ func (d *rows) eachLine(partition int32, r *engine.Record, out *engine.Decoded) 
 			whole(ReasonTooLarge, "the record holds more than %d events", maxLines)
 			return
 		}
-		if d.event(partition, r, one, line, out); d.halt != nil {
+		if d.event(r, one, line, out); d.halt != nil {
 			return
 		}
 		if len(out.Dead)-firstDead > maxBadLines {

@@ -26,7 +26,7 @@ func (d *JSON) object(o *objectPlan, b []byte, p int) int {
 	at, from := o.first, -1
 	for {
 		f := &o.fields[at]
-		if f.matches(b, p) {
+		if load64(b, p)&f.mask == f.head && (f.n <= 8 || f.ends(b, p)) {
 			p += f.n
 		} else {
 			if at, p = d.key(o, b, p, from); p < 0 {
@@ -84,10 +84,7 @@ func (d *JSON) endObject(o *objectPlan, row, left, p int) int {
 			f.val.col.null()
 		}
 	}
-	if o.col.n == o.col.cap {
-		o.col.growTo(o.col.n + 1)
-	}
-	o.col.valid()
+	o.col.endStruct()
 	return p
 }
 

@@ -84,14 +84,9 @@ func newKeyToken(name string) keyToken {
 	return k
 }
 
-// matches tells whether the token stands at p. b must reach 32 bytes beyond p.
-func (k *keyToken) matches(b []byte, p int) bool {
-	if load64(b, p)&k.mask != k.head {
-		return false
-	}
-	if k.n <= 8 {
-		return true
-	}
+// ends tells whether a token of more than eight bytes, of which the first eight stand at p, stands there whole. b must reach 32
+// bytes beyond p.
+func (k *keyToken) ends(b []byte, p int) bool {
 	if p+k.n > len(b) || load64(b, p+k.n-8) != k.tail {
 		return false
 	}

@@ -59,6 +59,7 @@ type Protobuf struct {
 // protoSchema is a writer's schema, or why there is none.
 type protoSchema struct {
 	file    protoreflect.FileDescriptor
+	indexes []int32       // of the event's message in it, once an event had them
 	plan    *protoMessage // of the event's message, once an event had it
 	failure failure
 }
@@ -151,18 +152,21 @@ func (d *Protobuf) header(b []byte) int {
 		d.failure = s.failure
 		return -1
 	}
-	md := byIndexes(s.file, d.indexes)
-	if md == nil {
-		return d.fail(ReasonWrongIndex, confluentHeader, "schema id %d has no message %v", id, d.indexes)
-	}
-	if md.FullName() != d.name {
-		return d.fail(ReasonIncompatible, confluentHeader, "the event is a %s, and the pipeline reads %s", md.FullName(), d.name)
+	if s.indexes == nil || !slices.Equal(d.indexes, s.indexes) {
+		md := byIndexes(s.file, d.indexes)
+		if md == nil {
+			return d.fail(ReasonWrongIndex, confluentHeader, "schema id %d has no message %v", id, d.indexes)
+		}
+		if md.FullName() != d.name {
+			return d.fail(ReasonIncompatible, confluentHeader, "the event is a %s, and the pipeline reads %s", md.FullName(), d.name)
+		}
+		s.indexes = slices.Clone(d.indexes)
 	}
 	if !d.follows {
 		return p
 	}
 	if s.plan == nil {
-		if s.plan = d.follow(id, md); s.plan == nil {
+		if s.plan = d.follow(id, byIndexes(s.file, s.indexes)); s.plan == nil {
 			return -1
 		}
 	}

@@ -3,6 +3,7 @@ package decode
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -248,17 +249,30 @@ func plainProto(fd protoreflect.FieldDescriptor, v protoreflect.Value) any {
 	return v.Int()
 }
 
-// sameAsDynamic decodes payloads with both and compares; dead letters only for the given reason.
+// errOracle reports a payload on which the oracle itself fails: protobuf-go v1.36.12 panics on a map entry whose key is there and
+// then there again with another wire type.
+var errOracle = errors.New("the oracle panicked")
+
+func dynamic(md protoreflect.MessageDescriptor, payload []byte) (m *dynamicpb.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errOracle, p)
+		}
+	}()
+	m = dynamicpb.NewMessage(md)
+	return m, proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(payload, m)
+}
+
+// sameAsDynamic decodes a payload with both and compares. It comes twice, for columns that are new have another way than those with room.
 func sameAsDynamic(d *Protobuf, md protoreflect.MessageDescriptor, payload []byte, mayRefuse bool) error {
-	out, err := d.Decode(fetchOf(string(payload)))
+	out, err := d.Decode(fetchOf(string(payload), string(payload)))
 	if err != nil {
 		return err
 	}
-	m := dynamicpb.NewMessage(md)
-	oracleErr := proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(payload, m)
+	m, oracleErr := dynamic(md, payload)
 	if len(out.Dead) > 0 {
-		if !mayRefuse {
-			return fmt.Errorf("% x: %+v; the oracle says %w", payload, out.Dead[0], oracleErr)
+		if !mayRefuse || len(out.Dead) != 2 {
+			return fmt.Errorf("% x: %+v; the oracle says %w", payload, out.Dead, oracleErr)
 		}
 		return nil
 	}
@@ -266,15 +280,20 @@ func sameAsDynamic(d *Protobuf, md protoreflect.MessageDescriptor, payload []byt
 	if err := validate(out.Rows); err != nil {
 		return err
 	}
+	if errors.Is(oracleErr, errOracle) {
+		return nil
+	}
 	if oracleErr != nil {
 		return fmt.Errorf("% x was taken, the oracle says %w", payload, oracleErr)
 	}
-	got := make([]any, md.Fields().Len())
-	for i := range got {
-		got[i] = stored(out.Rows.Column(i), 0)
-	}
-	if want := plainMessage(m); !equalPlain(sortedMaps(got), sortedMaps(want)) {
-		return fmt.Errorf("% x\nstored %v\nwant   %v", payload, got, want)
+	for row := range int(out.Rows.NumRows()) {
+		got := make([]any, md.Fields().Len())
+		for i := range got {
+			got[i] = stored(out.Rows.Column(i), row)
+		}
+		if want := plainMessage(m); !equalPlain(sortedMaps(got), sortedMaps(want)) {
+			return fmt.Errorf("% x\nstored %v\nwant   %v", payload, got, want)
+		}
 	}
 	return nil
 }
@@ -313,6 +332,7 @@ func FuzzProtobuf(f *testing.F) {
 		}).Filter(func(b []byte) bool { f.Add(b); return true }).Example(i)
 	}
 	f.Add([]byte{})
+	f.Add([]byte("\xf2\x01\x07\x0a\x01k\x08\x01\x10\x05")) // a key twice, once of another wire type: the one that fits counts
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if err := sameAsDynamic(d, md, payload, true); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package decode
 
 import (
 	"slices"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -102,6 +103,8 @@ const maxDense = 256
 
 // protoField is one field of a message: where it stands in the table, and the value or the element that it holds.
 type protoField struct {
+	first    uint16 // byte of the tag of a field that can be there once and by itself, else anyByte
+	second   byte   // of the tag, 0 where it has one byte
 	tag      uint64 // of the value; a list may be packed instead
 	packed   uint64 // tag of the packed form, 0 where there is none
 	name     string
@@ -112,6 +115,24 @@ type protoField struct {
 	isMap    bool
 	key      protoNode
 	protoNode
+}
+
+// anyByte is no byte, so no byte equals it.
+const anyByte = 0x100
+
+// maxShortTag is what tags of two bytes stay below.
+const maxShortTag = 1 << 14
+
+// lead sets the bytes by which the tag is told without reading it.
+func (f *protoField) lead() {
+	switch {
+	case f.tag == 0 || f.tag >= maxShortTag || f.list != nil || f.oneof > 0:
+		f.first = anyByte
+	case f.tag < utf8.RuneSelf:
+		f.first = uint16(f.tag)
+	default:
+		f.first, f.second = uint16(f.tag&0x7f|0x80), byte(f.tag>>7)
+	}
 }
 
 // protoNode is how one value is read.
@@ -180,6 +201,9 @@ func (m *protoMessage) index(md protoreflect.MessageDescriptor) {
 			m.fields[i].oneof = at + 1
 			m.oneofs[at] = append(m.oneofs[at], i)
 		}
+	}
+	for i := range m.fields {
+		m.fields[i].lead()
 	}
 }
 

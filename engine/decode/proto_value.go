@@ -23,6 +23,9 @@ func (d *Protobuf) uvarint(b []byte, p, end int) (uint64, int) {
 	if p < end && b[p] < 0x80 {
 		return uint64(b[p]), p + 1
 	}
+	if u, n := shortVarint(b, p); n > 0 && n <= end-p {
+		return u, p + n
+	}
 	x, n := binary.Uvarint(b[p:min(end, p+binary.MaxVarintLen64)])
 	if n <= 0 {
 		return 0, d.fail(ReasonInvalidProtobuf, p, "no number of 64 bits stands here")
@@ -52,122 +55,6 @@ func (d *Protobuf) tag(b []byte, p, end int) (uint64, int) {
 		return 0, d.fail(ReasonInvalidProtobuf, p, "%d is no field number", n)
 	}
 	return t, q
-}
-
-// message reads the fields between p and end into the struct's columns and closes its value. A field's column is one
-// longer than the struct's once the field was seen; lists and maps stay open to the end, for their elements may come in
-// pieces.
-func (d *Protobuf) message(m *protoMessage, b []byte, p, end int) int {
-	row, start, unknown, next := m.col.n, p, d.unknown, 0
-	for p < end {
-		var tag uint64
-		if tag, p = d.tag(b, p, end); p < 0 {
-			return -1
-		}
-		i := next
-		if i >= len(m.fields) || m.fields[i].tag>>3 != tag>>3 { // fields mostly come in the order of their numbers
-			i = m.at(tag >> 3)
-		}
-		if i < 0 || (tag != m.fields[i].tag && tag != m.fields[i].packed) {
-			d.unknown++
-			if p = d.skip(tag, b, p, end, d.opt.MaxDepth); p < 0 {
-				return -1
-			}
-			continue
-		}
-		f := &m.fields[i]
-		switch next = i; {
-		case f.list != nil:
-			p = d.element(f, tag, b, p, end)
-		case f.col.n != row || (f.oneof > 0 && m.taken(f.oneof, row)):
-			// Twice: the last one counts, and messages merge.
-			d.unknown = unknown
-			m.col.rollback(row)
-			if b = d.normal(m, b, start, end); b == nil || d.message(m, b, 0, len(b)) < 0 {
-				return -1
-			}
-			return end
-		default:
-			next++
-			p = d.value(&f.protoNode, b, p, end)
-		}
-		if p < 0 {
-			return d.under(f.name)
-		}
-	}
-	return d.endMessage(m, row, p)
-}
-
-// taken tells whether another member of a oneof is there already.
-func (m *protoMessage) taken(oneof, row int) bool {
-	for _, i := range m.oneofs[oneof-1] {
-		if m.fields[i].col.n != row {
-			return true
-		}
-	}
-	return false
-}
-
-// endMessage closes a message's value: lists and maps end, and what did not come is null or its type's zero.
-func (d *Protobuf) endMessage(m *protoMessage, row, p int) int {
-	for i := range m.fields {
-		f := &m.fields[i]
-		switch {
-		case f.list != nil:
-			if f.isMap {
-				first := 0
-				if f.list.offs != nil {
-					first = int(f.list.offs[row])
-				}
-				if k := d.keys.duplicate(f.key.col, first); k >= 0 {
-					d.fail(ReasonDuplicateKey, p, "the key is there twice")
-					d.under(string(f.key.col.bytesAt(k)))
-					return d.under(f.name)
-				}
-			}
-			f.list.endList()
-		case f.col.n != row:
-		case f.required:
-			d.fail(ReasonMissingField, p, "a required field is missing: %s", f.name)
-			return d.under(f.name)
-		case f.nullable:
-			f.col.null()
-		case !d.zero(&f.protoNode):
-			return -1
-		}
-	}
-	if m.col.n == m.col.cap {
-		m.col.growTo(m.col.n + 1)
-	}
-	m.col.valid()
-	return p
-}
-
-// element reads one element of a list, a packed run of them, or one entry of a map.
-func (d *Protobuf) element(f *protoField, tag uint64, b []byte, p, end int) int {
-	if f.isMap {
-		return d.entry(f, b, p, end)
-	}
-	first := 0
-	if f.list.offs != nil {
-		first = int(f.list.offs[f.list.n])
-	}
-	if tag == f.packed {
-		n, q := d.length(b, p, end)
-		if q < 0 {
-			return -1
-		}
-		for p = q; p < q+n; {
-			if p = d.value(&f.protoNode, b, p, q+n); p < 0 {
-				return d.under(itoa(f.col.n - first))
-			}
-		}
-		return p
-	}
-	if p = d.value(&f.protoNode, b, p, end); p < 0 {
-		return d.under(itoa(f.col.n - first))
-	}
-	return p
 }
 
 // entry reads a map's entry: a message of a key and a value, of which either may be left out.

@@ -170,14 +170,14 @@ func (d *rows) Decode(f *engine.Fetch) (engine.Decoded, error) {
 		return engine.Decoded{}, err
 	}
 	out.TraceIDs = sampleTraceIDs(f.Records)
-	out.Complete, out.Violations = d.rules.completeRows(d.led.partition.n), d.rules.take()
-	out.Events = int64(d.led.partition.n + len(out.Dead))
+	out.Complete, out.Violations = d.rules.completeRows(d.led.offset.n), d.rules.take()
+	out.Events = int64(d.led.offset.n + len(out.Dead))
 	if d.root.n == 0 {
 		d.root.drop()
 		return out, nil
 	}
 	out.MaxEvent = d.maxEvent()
-	if out.Rows, err = d.handOver(); err != nil {
+	if out.Rows, err = d.handOver(f.Partition); err != nil {
 		d.root.drop()
 		return engine.Decoded{}, fmt.Errorf("decode partition %d [%d,%d): %w", f.Partition, f.Start, f.End, err)
 	}
@@ -222,9 +222,9 @@ func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
 			minKafka = r.TimestampMs
 		}
 		if d.lines && r.Line == 0 {
-			d.eachLine(f.Partition, r, out)
+			d.eachLine(r, out)
 		} else {
-			d.event(f.Partition, r, r.Value, r.Line, out)
+			d.event(r, r.Value, r.Line, out)
 		}
 		if d.halt != nil {
 			return
@@ -236,9 +236,9 @@ func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
 }
 
 // event turns one event of a record into a row or a dead letter.
-func (d *rows) event(partition int32, r *engine.Record, value []byte, line int32, out *engine.Decoded) {
+func (d *rows) event(r *engine.Record, value []byte, line int32, out *engine.Decoded) {
 	if !d.read(value) {
-		d.root.rollback(d.led.partition.n)
+		d.root.rollback(d.led.offset.n)
 		if d.halt != nil {
 			return
 		}
@@ -250,19 +250,17 @@ func (d *rows) event(partition int32, r *engine.Record, value []byte, line int32
 		out.Dead = append(out.Dead, d.deadLetter(r, value, line))
 		return
 	}
-	d.led.partition.appendInt32(partition)
 	d.led.offset.appendInt64(r.Offset)
 	if d.led.index != nil {
 		d.led.index.appendInt32(line - 1)
 	}
 	d.led.timestamp.appendInt64(kafkaMicros(r.TimestampMs))
-	d.led.ingested.appendInt64(d.ingestedAt)
 	out.LastRow = r.Offset
 }
 
 // keeps holds the row that was just read against the rules of the contract; false when it is a dead letter.
 func (d *rows) keeps() bool {
-	row := d.led.partition.n
+	row := d.led.offset.n
 	r := d.rules.hold(row)
 	if r == nil {
 		return true
@@ -287,9 +285,11 @@ func (d *rows) maxEvent() time.Time {
 	return time.UnixMicro(best).UTC()
 }
 
-// handOver hands the columns over as one record batch.
-func (d *rows) handOver() (arrow.RecordBatch, error) {
-	n := d.led.partition.n
+// handOver hands the columns over as one record batch; what is the same in every row is filled in here.
+func (d *rows) handOver(partition int32) (arrow.RecordBatch, error) {
+	n := d.led.offset.n
+	d.led.partition.fillInt32(n, partition)
+	d.led.ingested.fillInt64(n, d.ingestedAt)
 	cols := make([]arrow.Array, 0, len(d.root.kids))
 	defer func() {
 		for _, c := range cols {
@@ -308,7 +308,7 @@ func (d *rows) handOver() (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(d.schema, cols, int64(n)), nil
 }
 
-// ledgerColumns are the columns that every row has beside its event. They are as long as the rows that are complete.
+// ledgerColumns are the columns that every row has beside its event. offset is as long as the rows that are complete.
 //
 // index is nil unless a record may give many rows.
 type ledgerColumns struct{ partition, offset, index, timestamp, ingested *column }

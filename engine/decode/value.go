@@ -112,7 +112,7 @@ func typeOfByte(c byte) string {
 func (d *JSON) str(v *valuePlan, b []byte, p int) int {
 	col := v.col
 	dst := col.data[min(col.end, len(col.data)):]
-	if len(dst) < d.size-p+8 {
+	if len(dst) < d.size-p+8 || col.n >= col.cap {
 		return d.strSlow(v, b, p)
 	}
 	q := p + 1
@@ -132,7 +132,9 @@ func (d *JSON) str(v *valuePlan, b []byte, p int) int {
 	if v.checks != nil && !d.stringAllowed(v.checks, dst[:n], p) {
 		return -1
 	}
-	col.endBytes(n)
+	col.end += n
+	col.n++
+	col.offs[col.n] = int32(col.end)
 	return q + n + 1
 }
 
@@ -369,7 +371,7 @@ func (c *column) appendFixed(v []byte) {
 		c.growTo(c.n + 1)
 	}
 	copy(c.data[c.n*c.width:(c.n+1)*c.width], v)
-	c.valid()
+	c.n++
 }
 
 // strictBase64 refuses padding bits that are not zero, so that each value has one spelling.
