@@ -32,17 +32,17 @@ type touched struct {
 	marks    bool // marks are named, or snapshots removed that they may name
 	location bool // a location in the metadata changes
 	places   []place
-	format   int // of upgrade-format-version; 0 when there is none
+	format   int          // of upgrade-format-version; 0 when there is none
+	views    []updateView // of each update; those that the catalog has no look at are empty
 }
 
 // updateView has every member of every update that the catalog itself looks at.
 type updateView struct {
-	SnapshotID    int64          `json:"snapshot-id"`
-	SnapshotIDs   []int64        `json:"snapshot-ids"`
-	FormatVersion int            `json:"format-version"`
-	RefName       string         `json:"ref-name"`
-	Location      string         `json:"location"`
-	Snapshot      table.Snapshot `json:"snapshot"`
+	SnapshotID    int64        `json:"snapshot-id"`
+	SnapshotIDs   []int64      `json:"snapshot-ids"`
+	FormatVersion int          `json:"format-version"`
+	RefName       string       `json:"ref-name"`
+	Snapshot      snapshotView `json:"snapshot"`
 	Statistics    struct {
 		SnapshotID int64  `json:"snapshot-id"`
 		Path       string `json:"statistics-path"`
@@ -53,27 +53,36 @@ type updateView struct {
 	} `json:"partition-statistics"`
 }
 
+// snapshotView is a snapshot without what makes it large, its summary.
+type snapshotView struct {
+	SnapshotID       int64  `json:"snapshot-id"`
+	ParentSnapshotID *int64 `json:"parent-snapshot-id"`
+	SequenceNumber   int64  `json:"sequence-number"`
+	ManifestList     string `json:"manifest-list"`
+	FirstRowID       *int64 `json:"first-row-id"`
+}
+
 // readUpdate reads an update by its JSON form: iceberg-go keeps the types to itself.
-func readUpdate(u table.Update) (v updateView, err error) {
+func readUpdate(u table.Update, into any) error {
 	raw, err := json.Marshal(u)
 	if err == nil {
-		err = json.Unmarshal(raw, &v)
+		err = json.Unmarshal(raw, into)
 	}
 	if err != nil {
-		return v, fmt.Errorf("%w: update %s: %w", catalog.ErrInvalid, u.Action(), err)
+		return fmt.Errorf("%w: update %s: %w", catalog.ErrInvalid, u.Action(), err)
 	}
-	return v, nil
+	return nil
 }
 
 // survey looks through the updates. seq is the table's last sequence number, row its next row id: a snapshot
 // that was built on an older head is a conflict, not a bad request.
 func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched, err error) {
-	t.refsOnly = true
+	t.refsOnly, t.views = true, make([]updateView, len(updates))
 	format, seq, row := 2, int64(0), int64(0)
 	if meta != nil {
 		format, seq, row = meta.Version(), meta.LastSequenceNumber(), meta.NextRowID()
 	}
-	for _, u := range updates {
+	for i, u := range updates {
 		if u == nil {
 			return t, fmt.Errorf("%w: an update is null", catalog.ErrInvalid)
 		}
@@ -88,8 +97,8 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 			t.refsOnly = false
 			continue
 		}
-		v, err := readUpdate(u)
-		if err != nil {
+		v := &t.views[i]
+		if err := readUpdate(u, v); err != nil {
 			return t, err
 		}
 		switch u.Action() {
@@ -201,14 +210,14 @@ func validate(reqs table.Requirements, meta table.Metadata) error {
 }
 
 // build applies updates to a builder; a panic of the library is a bad request.
-func build(b *table.MetadataBuilder, updates table.Updates, skip func(table.Update) bool) (m table.Metadata, err error) {
+func build(b *table.MetadataBuilder, updates table.Updates, skip func(i int) bool) (m table.Metadata, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			m, err = nil, fmt.Errorf("%w: the updates cannot be applied: %v", catalog.ErrInvalid, p)
 		}
 	}()
 	for i, u := range updates {
-		if skip != nil && skip(u) {
+		if skip != nil && skip(i) {
 			continue
 		}
 		if err := u.Apply(b); err != nil {
@@ -253,7 +262,7 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 	for name := range base.meta.Refs() {
 		refs[name] = true
 	}
-	after, err := build(b, c.Updates, func(u table.Update) bool { return absentRef(u, refs) })
+	after, err := build(b, c.Updates, func(i int) bool { return absentRef(c.Updates[i].Action(), t.views[i].RefName, refs) })
 	if err != nil {
 		return change, nil, err
 	}
@@ -284,22 +293,19 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 		next.meta, err = prune(next)
 		next.loose = 0
 	}
+	next.keepBodies(base.bodies, change.AddSnapshots)
 	return change, next, err
 }
 
 // absentRef reports a removal of a ref that is not there: the protocol takes it as done, the library as an
 // error. refs is kept up to date as the updates pass.
-func absentRef(u table.Update, refs map[string]bool) bool {
-	if a := u.Action(); a != table.UpdateRemoveSnapshotRef && a != table.UpdateSetSnapshotRef {
+func absentRef(action, name string, refs map[string]bool) bool {
+	if action != table.UpdateRemoveSnapshotRef && action != table.UpdateSetSnapshotRef {
 		return false
 	}
-	v, err := readUpdate(u)
-	if err != nil {
-		return false // Apply will say why
-	}
-	there := refs[v.RefName]
-	refs[v.RefName] = u.Action() == table.UpdateSetSnapshotRef
-	return !there && u.Action() == table.UpdateRemoveSnapshotRef
+	there := refs[name]
+	refs[name] = action == table.UpdateSetSnapshotRef
+	return !there && action == table.UpdateRemoveSnapshotRef
 }
 
 // diff compares metadata before and after and gives the rows that changed.

@@ -272,7 +272,8 @@ func (s *Service) applyCreate(ctx context.Context, c catalog.TableCommit) (sqlst
 		return sqlstore.Change{}, nil, fmt.Errorf("%w: %w", catalog.ErrInvalid, err)
 	}
 	// The builder is made with the version asked for and refuses to be told again.
-	m, err := build(b, schemaFirst(c.Updates), func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion })
+	updates := schemaFirst(c.Updates)
+	m, err := build(b, updates, func(i int) bool { return updates[i].Action() == table.UpdateUpgradeFormatVersion })
 	if err != nil {
 		return sqlstore.Change{}, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/iceberg-go"
 	"github.com/google/uuid"
 
 	"github.com/firnlake/firn/catalog"
@@ -104,9 +105,11 @@ func (s *Service) materialize(ctx context.Context, tableID int64) (*document, er
 	if err != nil {
 		return nil, err
 	}
-	if err := s.trimMetadataLog(st); err != nil {
+	place, err := placeOf(st)
+	if err != nil {
 		return nil, err
 	}
+	place.trimMetadataLog(st, s.cfg.MetadataLog)
 	d := &document{version: st.Version, full: compose(st)}
 	if d.refs, err = refsDocument(st, d.full); err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func (s *Service) materialize(ctx context.Context, tableID int64) (*document, er
 	wrote := false
 	if st.MaterializedVersion == st.Version {
 		d.location = st.MaterializedLocation
-	} else if d.location, wrote, err = s.writeMetadata(ctx, st, d.full); err != nil {
+	} else if d.location, wrote, err = s.writeMetadata(ctx, st, place, d.full); err != nil {
 		return nil, err
 	}
 	if !wrote {
@@ -127,13 +130,22 @@ func (s *Service) materialize(ctx context.Context, tableID int64) (*document, er
 // maxMetadataLog bounds what a table may ask for by write.metadata.previous-versions-max.
 const maxMetadataLog = 1000
 
-func (s *Service) trimMetadataLog(st *sqlstore.State) error {
-	l, err := newLean(&sqlstore.State{Head: st.Head, Skeleton: st.Skeleton})
-	if err != nil {
-		return err
+// tablePlace is what of a skeleton says where metadata files go, and how many are named.
+type tablePlace struct {
+	Location   string             `json:"location"`
+	Properties iceberg.Properties `json:"properties"`
+}
+
+func placeOf(st *sqlstore.State) (p tablePlace, err error) {
+	if err = json.Unmarshal(st.Skeleton, &p); err != nil {
+		err = fmt.Errorf("table %s version %d in the catalog's database: %w", st.UUID, st.Version, err)
 	}
-	keep := s.cfg.MetadataLog
-	if v := l.meta.Properties()[propPrevious]; v != "" {
+	return p, err
+}
+
+// trimMetadataLog leaves the newest keep files, or as many as the table asks for.
+func (p tablePlace) trimMetadataLog(st *sqlstore.State, keep int) {
+	if v := p.Properties[propPrevious]; v != "" {
 		if n, err := strconv.Atoi(v); err == nil { // a value that is no number is the writer's slip, not a reason to stop serving
 			keep = min(max(n, 1), maxMetadataLog)
 		}
@@ -141,7 +153,6 @@ func (s *Service) trimMetadataLog(st *sqlstore.State) error {
 	if n := len(st.MetadataFiles); n > keep {
 		st.MetadataFiles = st.MetadataFiles[n-keep:]
 	}
-	return nil
 }
 
 // refsDocument is the answer for snapshots=refs.
@@ -172,12 +183,8 @@ func refsDocument(st *sqlstore.State, full []byte) ([]byte, error) {
 
 // writeMetadata writes one metadata file under a name that nobody else chooses and records it. Where another
 // process was first for this version, its file is the one that counts, and this one stays unnamed.
-func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, doc []byte) (counts string, ours bool, err error) {
-	l, err := newLean(&sqlstore.State{Head: st.Head, Skeleton: st.Skeleton})
-	if err != nil {
-		return "", false, err
-	}
-	loc, err := s.putMetadata(ctx, metadataDir(l.meta.Location(), l.meta.Properties()), st.Version, doc)
+func (s *Service) writeMetadata(ctx context.Context, st *sqlstore.State, p tablePlace, doc []byte) (counts string, ours bool, err error) {
+	loc, err := s.putMetadata(ctx, metadataDir(p.Location, p.Properties), st.Version, doc)
 	if err != nil {
 		return "", false, err
 	}
@@ -275,21 +282,17 @@ func (s *Service) materializeLoop(ctx context.Context) {
 
 // MaterializeAll writes the metadata file of every table that has newer commits than its file, and joins the errors.
 func (s *Service) MaterializeAll(ctx context.Context) error {
-	ids, err := s.store.Unmaterialized(ctx)
+	due, err := s.store.Unmaterialized(ctx)
 	if err != nil {
 		return fmt.Errorf("materialize: %w", err)
 	}
 	var errs []error
-	for _, id := range ids {
+	for _, t := range due {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
 		}
-		h, err := s.store.LoadByID(ctx, id, sqlstore.Scope{})
-		if err == nil {
-			_, err = s.expose(ctx, id, h.Version)
-		}
-		if err != nil && !errors.Is(err, catalog.ErrNoSuchTable) {
-			errs = append(errs, fmt.Errorf("materialize table %d: %w", id, err))
+		if _, err := s.expose(ctx, t.ID, t.Version); err != nil && !errors.Is(err, catalog.ErrNoSuchTable) {
+			errs = append(errs, fmt.Errorf("materialize table %d: %w", t.ID, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -21,6 +21,23 @@ type lean struct {
 	meta     table.Metadata
 	stats    bool // statistics files name snapshots
 	loose    int  // at most this many snapshots in meta are unreferenced
+	// bodies are the JSON of those snapshots that a ref names, as the rows have it; one that is missing is encoded anew.
+	bodies map[int64]json.RawMessage
+}
+
+// keepBodies takes over the bodies of snapshots that a ref names.
+func (l *lean) keepBodies(before map[int64]json.RawMessage, rows []sqlstore.Snapshot) {
+	l.bodies = map[int64]json.RawMessage{}
+	for _, ref := range l.meta.Refs() {
+		if b, ok := before[ref.SnapshotID]; ok {
+			l.bodies[ref.SnapshotID] = b
+		}
+		for i := range rows {
+			if rows[i].ID == ref.SnapshotID {
+				l.bodies[ref.SnapshotID] = rows[i].Body
+			}
+		}
+	}
 }
 
 // volatileKeys are the members of a metadata document that are kept as rows or columns, not in the skeleton.
@@ -154,7 +171,16 @@ func newLean(st *sqlstore.State) (*lean, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lean{head: st.Head, skeleton: st.Skeleton, meta: m, stats: len(ids) > 0}, nil
+	l := &lean{head: st.Head, skeleton: st.Skeleton, meta: m, stats: len(ids) > 0, bodies: make(map[int64]json.RawMessage, len(st.Refs))}
+	for _, r := range st.Refs {
+		l.bodies[r.SnapshotID] = nil
+	}
+	for _, sn := range st.Snapshots {
+		if _, named := l.bodies[sn.ID]; named {
+			l.bodies[sn.ID] = sn.Body
+		}
+	}
+	return l, nil
 }
 
 // state turns a lean table back into rows: refs, exactly the referenced snapshots, and the log's last entry.
@@ -174,9 +200,12 @@ func (l *lean) state() (*sqlstore.State, error) {
 		if !want[s.SnapshotID] {
 			continue
 		}
-		row, err := snapshotRow(&s)
-		if err != nil {
-			return nil, err
+		row := sqlstore.Snapshot{ID: s.SnapshotID, Body: l.bodies[s.SnapshotID]}
+		if row.Body == nil {
+			var err error
+			if row, err = snapshotRow(&s); err != nil {
+				return nil, err
+			}
 		}
 		st.Snapshots = append(st.Snapshots, row)
 	}

@@ -109,8 +109,11 @@ func (s *Service) vetCommit(ctx context.Context, c catalog.TableCommit) (n int, 
 		if u == nil || u.Action() != table.UpdateAddSnapshot && u.Action() != table.UpdateSetLocation {
 			continue // a null is refused where updates are applied
 		}
-		v, err := readUpdate(u)
-		if err != nil {
+		var v struct {
+			Location string         `json:"location"`
+			Snapshot table.Snapshot `json:"snapshot"`
+		}
+		if err := readUpdate(u, &v); err != nil {
 			return 0, err
 		}
 		if u.Action() == table.UpdateSetLocation {

@@ -98,6 +98,7 @@ var postgresDialect = dialect{
 	forUpdate: " FOR UPDATE",
 	structure: fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", structureLock),
 	swap:      postgresSwap,
+	name:      postgresName,
 	unique: func(err error) bool {
 		var pe *pgconn.PgError
 		return errors.As(err, &pe) && pe.Code == "23505"

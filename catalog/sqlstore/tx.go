@@ -22,6 +22,7 @@ type dialect struct {
 	forUpdate  string // behind a SELECT: nobody else changes the rows until the transaction ends
 	structure  string // a statement that lets one transaction at a time go on; empty where writers are alone anyway
 	swap       string // a whole plain commit in one statement, see swap.go; empty where the database has no such statements
+	name       string // the record of a metadata file in one statement, see materialized.go; empty likewise
 	unique     func(error) bool
 	violated   func(error) string // the table whose uniqueness is violated; empty where the database does not say
 }
