@@ -11,6 +11,9 @@ import (
 type Config struct {
 	// CommitInterval is the time between two snapshots while rows arrive.
 	CommitInterval units.Duration
+	// CatchUpInterval is the time between two snapshots while all that is read is behind: batches grow up to it, or to the bound
+	// of the batch. Not more than CommitInterval: a pipeline that is behind commits as a live one.
+	CatchUpInterval units.Duration
 	// MaxMemory bounds the Arrow bytes of the batch being filled and the batches being committed together;
 	// when it is reached the fetch waits.
 	MaxMemory units.Bytes
@@ -33,14 +36,20 @@ const (
 // DefaultConfig returns the pace of a live pipeline: a commit a second.
 func DefaultConfig() Config {
 	return Config{
-		CommitInterval: units.Duration(time.Second),
-		MaxMemory:      256 << 20,
-		DrainTimeout:   units.Duration(4 * time.Second),
-		Standby:        units.Duration(10 * time.Second),
-		OnGap:          GapStop,
-		RetryMin:       units.Duration(200 * time.Millisecond),
-		RetryMax:       units.Duration(10 * time.Second),
+		CommitInterval:  units.Duration(time.Second),
+		CatchUpInterval: CatchUp(units.Duration(time.Second)),
+		MaxMemory:       256 << 20,
+		DrainTimeout:    units.Duration(4 * time.Second),
+		Standby:         units.Duration(10 * time.Second),
+		OnGap:           GapStop,
+		RetryMin:        units.Duration(200 * time.Millisecond),
+		RetryMax:        units.Duration(10 * time.Second),
 	}
+}
+
+// CatchUp is the CatchUpInterval that goes with a commit interval: five of them, at most half a minute more.
+func CatchUp(interval units.Duration) units.Duration {
+	return min(5*interval, interval+units.Duration(30*time.Second))
 }
 
 // Validate reports the first value that cannot work, with the range that does.
@@ -48,6 +57,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.CommitInterval.D() < 50*time.Millisecond || c.CommitInterval.D() > time.Hour:
 		return fmt.Errorf("commit_interval is %s: take 50ms to 1h, such as 1s", c.CommitInterval.D())
+	case c.CatchUpInterval.D() < 0 || c.CatchUpInterval.D() > time.Hour:
+		return fmt.Errorf("catch_up_interval is %s: take at most 1h, such as 5s; not more than commit_interval keeps to that", c.CatchUpInterval.D())
 	case c.OnGap != "" && c.OnGap != GapStop && c.OnGap != GapRecord:
 		return fmt.Errorf("on_gap is %q: take %s or %s", c.OnGap, GapStop, GapRecord)
 	case c.MaxMemory < 16<<20:

@@ -37,7 +37,8 @@ type Pipeline struct {
 	mu       sync.Mutex // guards the batcher and the fields below
 	room     *sync.Cond // signalled when memory was given back or the generation ended
 	inFlight int64      // Arrow bytes of the batch being committed
-	stopped  bool       // the generation is over: reader must not add any more
+	pace     pace
+	stopped  bool // the generation is over: reader must not add any more
 	kick     chan struct{}
 
 	// The commit loop's own:
@@ -108,6 +109,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	p.status.recovered(st, p.now())
 	p.mu.Lock()
 	p.st.Batcher.Drop()
+	p.pace.cut()
 	p.inFlight, p.stopped = 0, false
 	p.mu.Unlock()
 	p.waiting = false
@@ -185,22 +187,22 @@ func (p *Pipeline) read(ctx context.Context) error {
 			return err
 		}
 		d, err := p.st.Decoder.Decode(f)
-		fetched := f.FetchedAt
+		fetched, left := f.FetchedAt, f.LastStable-f.End
 		if f.Release != nil {
 			f.Release()
 		}
 		if err != nil {
 			return fmt.Errorf("decode partition %d [%d,%d): %w", f.Partition, f.Start, f.End, err)
 		}
-		if err := p.add(ctx, f.Partition, fetched, d); err != nil {
+		if err := p.add(ctx, f.Partition, fetched, left, d); err != nil {
 			return err
 		}
 	}
 }
 
 // add waits for room, then hands the stretch to the batch and the tail. It fails when the generation is over, or
-// when the stretch does not continue what the batch holds.
-func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, d Decoded) error {
+// when the stretch does not continue what the batch holds. left is how many offsets the log had behind it.
+func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, left int64, d Decoded) error {
 	size := int64(0)
 	if d.Rows != nil {
 		size = arrowmem.Bytes(d.Rows)
@@ -225,6 +227,7 @@ func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, 
 		d.release()
 		return fmt.Errorf("stretch refused: %w", err)
 	}
+	p.pace.add(p.now(), partition, d.Range.End-d.Range.Start, left)
 	p.st.Tail.Append(rows, d.Range)
 	p.observe(partition, fetched, d)
 	if p.st.Batcher.Full() {
@@ -279,7 +282,7 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 	})
 }
 
-// commitLoop cuts a batch each interval, or earlier when one is full, and commits it. When ctx ends it drains: the
+// commitLoop cuts a batch each interval, earlier when one is full, later when all in it is behind, and commits it. When ctx ends it drains: the
 // commit under way and the last one together may take DrainTimeout, because cutting a commit off would only turn a
 // known outcome into an unknown one.
 func (p *Pipeline) commitLoop(ctx context.Context) error {
@@ -291,6 +294,9 @@ func (p *Pipeline) commitLoop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
+			if p.grows() {
+				continue
+			}
 		case <-p.kick:
 		}
 		if ctx.Err() != nil {
@@ -307,11 +313,18 @@ func (p *Pipeline) commitLoop(ctx context.Context) error {
 	return nil
 }
 
+func (p *Pipeline) grows() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.st.Batcher.Full() && p.pace.grows(p.now(), p.cfg.CommitInterval.D(), p.cfg.CatchUpInterval.D())
+}
+
 // commitOne cuts the open batch and commits it, the same batch again after each failure that can be retried.
 func (p *Pipeline) commitOne(ctx context.Context) error {
 	p.mu.Lock()
 	size := p.st.Batcher.Bytes()
 	b, err := p.st.Batcher.Cut()
+	p.pace.cut()
 	p.inFlight = size
 	p.mu.Unlock()
 	if err != nil {

@@ -40,6 +40,7 @@ type fakeSource struct {
 	fail    error // returned once by Poll
 	starts  int
 	stretch int64
+	behind  map[int32]int64 // where the log ends, partition by partition; else with each stretch
 }
 
 func (s *fakeSource) Describe(context.Context) (engine.Topic, error) {
@@ -76,7 +77,7 @@ func (s *fakeSource) Poll(ctx context.Context) (*engine.Fetch, error) {
 		}
 		s.at[p] = at + s.stretch
 		s.mu.Unlock()
-		f := &engine.Fetch{Partition: p, Start: at, End: at + s.stretch, FetchedAt: time.Now()}
+		f := &engine.Fetch{Partition: p, Start: at, End: at + s.stretch, LastStable: max(at+s.stretch, s.behind[p]), FetchedAt: time.Now()}
 		for o := at; o < at+s.stretch; o++ {
 			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: time.Now().UnixMilli()})
 		}
@@ -248,6 +249,38 @@ func TestPipelineCommitsEachSecondAndDrains(t *testing.T) {
 			t.Errorf("the source was told leader epochs %v", r.src.epochs)
 		}
 	})
+}
+
+// TestPipelineBehindMakesFewSnapshots: while all partitions are behind, batches grow for CatchUpInterval; near the end of the
+// log, or beside a partition that is live, there is a commit each second.
+func TestPipelineBehindMakesFewSnapshots(t *testing.T) {
+	for name, c := range map[string]struct {
+		behind   map[int32]int64
+		catchUp  time.Duration
+		snapshot int64
+	}{
+		"live":                   {nil, 5 * time.Second, 20},
+		"behind":                 {map[int32]int64{0: 10_000, 1: 10_000}, 5 * time.Second, 4},
+		"one is live":            {map[int32]int64{0: 10_000}, 5 * time.Second, 20},
+		"the end comes in sight": {map[int32]int64{0: 520, 1: 520}, 5 * time.Second, 13}, // at 5, 8, 10 and each second from then on
+		"not wanted":             {map[int32]int64{0: 10_000, 1: 10_000}, 0, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 1000, func(c2 *engine.Config) { c2.CatchUpInterval = units.Duration(c.catchUp) })
+				r.src.behind = c.behind
+				if err := r.run(19*time.Second + 950*time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+				if r.com.state.SnapshotID != c.snapshot {
+					t.Errorf("%d snapshots, want %d", r.com.state.SnapshotID, c.snapshot)
+				}
+				if got, want := int64(len(r.com.rows)), r.com.state.Offsets[0]+r.com.state.Offsets[1]; got != want || want < 1980 {
+					t.Errorf("%d rows of %d offsets", got, want)
+				}
+			})
+		})
+	}
 }
 
 func TestPipelineRetriesTheSameBatch(t *testing.T) {

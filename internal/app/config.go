@@ -158,6 +158,7 @@ type Pipeline struct {
 	Layout layout.Config `yaml:"layout" jsonschema_description:"Sizes, statistics and Bloom filters of the files (docs/layout.md)."`
 
 	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
+	CatchUp        units.Duration `yaml:"catch_up_interval" jsonschema_description:"Time between two snapshots while everything that is read is behind: batches grow, so that catching up makes few, large files. Default five times commit_interval."`
 	MaxMemory      units.Bytes    `yaml:"max_memory"`
 	DrainTimeout   units.Duration `yaml:"drain_timeout"`
 	Standby        units.Duration `yaml:"standby"`
@@ -173,6 +174,7 @@ func (p Pipeline) WithDefaults() Pipeline {
 	d := engine.DefaultConfig()
 	setDefault(&p.Format, formatJSON)
 	setDefault(&p.CommitInterval, d.CommitInterval)
+	setDefault(&p.CatchUp, engine.CatchUp(p.CommitInterval))
 	setDefault(&p.MaxMemory, d.MaxMemory)
 	setDefault(&p.DrainTimeout, d.DrainTimeout)
 	setDefault(&p.Standby, d.Standby)
@@ -239,7 +241,8 @@ func (p Pipeline) follows() bool {
 
 func (p Pipeline) engine() engine.Config {
 	c := engine.DefaultConfig()
-	c.CommitInterval, c.MaxMemory, c.DrainTimeout, c.Standby, c.OnGap = p.CommitInterval, p.MaxMemory, p.DrainTimeout, p.Standby, p.OnGap
+	c.CommitInterval, c.CatchUpInterval, c.OnGap = p.CommitInterval, p.CatchUp, p.OnGap
+	c.MaxMemory, c.DrainTimeout, c.Standby = p.MaxMemory, p.DrainTimeout, p.Standby
 	return c
 }
 

@@ -212,7 +212,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 	r.mu.Lock()
 	eng, src, cause := r.engine, r.source, r.cause
 	r.mu.Unlock()
-	f := facts{now: now, interval: r.cfg.CommitInterval.D(), table: r.cfg.Table, prepare: cause, registry: r.format.health(), lag: -1}
+	f := facts{now: now, interval: r.cfg.CommitInterval.D(), catchUp: r.cfg.CatchUp.D(), table: r.cfg.Table, prepare: cause, registry: r.format.health(), lag: -1}
 	if eng != nil {
 		f.engine, f.source = eng.Status(), src.Health()
 		f.lag = lagOf(f.engine, src.Positions())

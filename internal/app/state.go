@@ -45,7 +45,8 @@ type Verdict struct {
 // facts is what a verdict rests on.
 type facts struct {
 	now      time.Time
-	interval time.Duration
+	interval time.Duration // between two commits
+	catchUp  time.Duration // between two while it is behind
 	table    string
 	prepare  error // why the pipeline has not begun yet
 	engine   engine.Status
@@ -58,7 +59,7 @@ type facts struct {
 // judge is the one place that turns what is known of a pipeline into a word.
 func judge(f facts) Verdict {
 	s := f.engine
-	late := max(lateCommits*f.interval, lateFloor)
+	late := max(lateCommits*f.interval, 2*f.catchUp, lateFloor)
 	pending := time.Duration(0)
 	if !s.PendingSince.IsZero() {
 		pending = f.now.Sub(s.PendingSince)
