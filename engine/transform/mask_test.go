@@ -107,6 +107,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Of several things that cannot work it is always the same one that is named.
+func TestRefusalsAreStable(t *testing.T) {
+	con := loadContract(t)
+	redact := Mask{Method: MethodRedact}
+	for want, c := range map[string]Config{
+		"drop: there is no column emial":      {Drop: []string{"emial"}, Mask: map[string]Mask{"emial": redact, "usr": redact}},
+		"mask: user.name lies inside of user": {Mask: map[string]Mask{"user": redact, "user.name": redact, "user.ssn": redact}},
+	} {
+		for range 20 {
+			if _, err := New(c, con.IcebergSchema(), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("%v\nshould say %s", err, want)
+			}
+		}
+	}
+}
+
 // A table that is there already may have more columns, wider ones and another order; what does not fit names both types.
 func TestBind(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // action is what becomes of a column of the contract.
@@ -57,7 +59,7 @@ func New(c Config, contract *iceberg.Schema, o Options) (*Plan, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	for _, f := range contract.Fields() {
-		if isLedger(f.Name) {
+		if ledger.IsOwn(f.Name) {
 			p.ledger = append(p.ledger, f)
 		} else {
 			p.source = append(p.source, f)
@@ -96,18 +98,22 @@ func New(c Config, contract *iceberg.Schema, o Options) (*Plan, error) {
 
 // checkPaths holds the names of keep, drop and mask against the contract.
 func (p *Plan) checkPaths(eventTime string) error {
-	for key, list := range map[string][]string{"keep": p.cfg.Keep, "drop": p.cfg.Drop, "mask": sortedKeys(p.cfg.Mask)} {
-		for _, path := range list {
-			if isLedger(path) {
-				return fmt.Errorf("%s: %s is a column of the ledger, which every table has", key, path)
+	masked := sortedKeys(p.cfg.Mask)
+	for _, l := range []struct {
+		key   string
+		paths []string
+	}{{"keep", p.cfg.Keep}, {"drop", p.cfg.Drop}, {"mask", masked}} {
+		for _, path := range l.paths {
+			if ledger.IsOwn(path) {
+				return fmt.Errorf("%s: %s is a column of the ledger, which every table has", l.key, path)
 			}
 			f, ok, near, there := fieldAt(p.source, path)
 			if !ok {
-				return fmt.Errorf("%s: %s", key, unknownColumn(path, f, near, there))
+				return fmt.Errorf("%s: %s", l.key, unknownColumn(path, f, near, there))
 			}
 		}
 	}
-	for _, path := range sortedKeys(p.cfg.Mask) {
+	for _, path := range masked {
 		f, _, _, _ := fieldAt(p.source, path)
 		if _, ok, why := maskedType(typeOf(f.Type), p.cfg.Mask[path]); !ok {
 			return fmt.Errorf("mask: %s: %s of a %s: %s", path, p.cfg.Mask[path].Method, f.Type, why)
@@ -118,7 +124,7 @@ func (p *Plan) checkPaths(eventTime string) error {
 		if _, ok := p.cfg.Columns[path]; ok {
 			return fmt.Errorf("columns: %s: it is masked and cannot be replaced; give the computed column another name", path)
 		}
-		for other := range p.cfg.Mask {
+		for _, other := range masked {
 			if other != path && within(other, path) {
 				return fmt.Errorf("mask: %s lies inside of %s, which is masked as a whole", other, path)
 			}
