@@ -3,6 +3,11 @@ package engine
 import (
 	"bytes"
 	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 var newline = []byte{'\n'}
@@ -19,6 +24,26 @@ func (r *Record) Lines() iter.Seq[[]byte] {
 			}
 		}
 	}
+}
+
+// RowLines tells which event of its record each of some rows is.
+type RowLines struct{ index *array.Int32 }
+
+// LinesOf reads where rows stand in their records.
+func LinesOf(rows arrow.RecordBatch) RowLines {
+	if at := rows.Schema().FieldIndices(ledger.ColIndex); len(at) == 1 {
+		index, _ := rows.Column(at[0]).(*array.Int32)
+		return RowLines{index}
+	}
+	return RowLines{} // a record gives one row
+}
+
+// At is the line of row i, from 1 on; 0 for a record as a whole.
+func (l RowLines) At(i int) int32 {
+	if l.index == nil || l.index.IsNull(i) {
+		return 0
+	}
+	return l.index.Value(i) + 1
 }
 
 // blank tells whether a line is whitespace alone.

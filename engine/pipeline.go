@@ -356,7 +356,7 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 	}
 	p.looked = now
 	err := p.st.Committer.Check(ctx)
-	if endsGeneration(err) {
+	if EndsGeneration(err) {
 		return err
 	}
 	if err != nil && ctx.Err() == nil {
@@ -372,8 +372,8 @@ func (p *Pipeline) lookIfIdle(ctx context.Context) error {
 	return p.commitRetried(ctx, &Batch{ID: id.String(), Opened: now})
 }
 
-// endsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
-func endsGeneration(err error) bool {
+// EndsGeneration tells that the table is not where the committer left it: nothing goes on but by a new recovery.
+func EndsGeneration(err error) bool {
 	return errors.Is(err, ErrFenced) || errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) || errors.Is(err, ErrNeedsDecision) ||
 		errors.Is(err, ErrIncompatibleSchema)
 }
@@ -393,7 +393,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		}
 		p.m.commitFailed(p.name)
 		p.status.set(func(s *Status) { s.CommitError, s.CommitErrorAt = err.Error(), p.now() })
-		if endsGeneration(err) || ctx.Err() != nil {
+		if EndsGeneration(err) || ctx.Err() != nil {
 			span.finish(0, err)
 			return err
 		}

@@ -32,8 +32,7 @@ func classify(err error) outcome {
 	switch {
 	case err == nil:
 		return committed
-	case errors.Is(err, engine.ErrFenced), errors.Is(err, engine.ErrRewound), errors.Is(err, engine.ErrRedriven), errors.Is(err, engine.ErrNeedsDecision),
-		errors.Is(err, engine.ErrIncompatibleSchema):
+	case engine.EndsGeneration(err):
 		return fenced
 	case errors.Is(err, catalog.ErrUnknownOutcome):
 		return unknown

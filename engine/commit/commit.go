@@ -211,11 +211,11 @@ func checkRows(b *engine.Batch) error {
 		if !ok {
 			return fmt.Errorf("%w: batch %s has rows without the ledger columns", ErrTable, b.ID)
 		}
-		lines := lineColumn(r)
+		lines := engine.LinesOf(r)
 		for i := range int(r.NumRows()) {
 			g, known := in[p.Value(i)]
 			at := o.Value(i)
-			if i > 0 && at == o.Value(i-1) && p.Value(i) == p.Value(i-1) && lineAt(lines, i) > lineAt(lines, i-1) && lineAt(lines, i-1) > 0 {
+			if i > 0 && at == o.Value(i-1) && p.Value(i) == p.Value(i-1) && lines.At(i) > lines.At(i-1) && lines.At(i-1) > 0 {
 				continue // the next line of the same record
 			}
 			if !known || at < g.Start || at >= g.End || p.IsNull(i) || o.IsNull(i) {

@@ -59,7 +59,7 @@ func (c *Committer) cutSticky(r arrow.RecordBatch, in *input) int {
 		in.rows = append(in.rows, r)
 		return 0
 	}
-	lines := lineColumn(r)
+	lines := engine.LinesOf(r)
 	left, from := 0, 0
 	n := int(r.NumRows())
 	keep := func(to int) {
@@ -78,7 +78,7 @@ func (c *Committer) cutSticky(r arrow.RecordBatch, in *input) int {
 		in.rows, in.owned = append(in.rows, part), append(in.owned, part)
 	}
 	for i := range n {
-		if c.sticky.has(p.Value(i), o.Value(i), lineAt(lines, i)) {
+		if c.sticky.has(p.Value(i), o.Value(i), lines.At(i)) {
 			keep(i)
 			left++
 			from = i + 1

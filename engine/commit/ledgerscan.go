@@ -15,6 +15,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
@@ -195,12 +196,12 @@ func (s *ledgerScan) readLines(ctx context.Context, f snapshot.File, fn func(int
 		if !pok || !ook {
 			return fmt.Errorf("%w: %s: ledger columns are %s and %s", ErrTable, f.FilePath(), b.Column(0).DataType(), b.Column(1).DataType())
 		}
-		lines := lineColumn(b)
+		lines := engine.LinesOf(b)
 		for i := range int(b.NumRows()) {
 			if p.IsNull(i) || o.IsNull(i) {
 				continue
 			}
-			if err := fn(p.Value(i), o.Value(i), lineAt(lines, i)); err != nil {
+			if err := fn(p.Value(i), o.Value(i), lines.At(i)); err != nil {
 				return err
 			}
 		}

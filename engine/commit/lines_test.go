@@ -39,7 +39,7 @@ func placesOf(rows []arrow.RecordBatch) string {
 	for _, r := range rows {
 		_, o, _ := ledgerColumns(r)
 		for i := range int(r.NumRows()) {
-			out = append(out, spot{o.Value(i), lineAt(lineColumn(r), i)})
+			out = append(out, spot{o.Value(i), engine.LinesOf(r).At(i)})
 		}
 	}
 	return fmt.Sprint(out)

@@ -329,7 +329,7 @@ func (d *redriver) checkRedriven(ch *chosen) (letters int, err error) {
 		if !ok {
 			return 0, fmt.Errorf("%w: rows without the ledger columns", ErrTable)
 		}
-		lines := lineColumn(r)
+		lines := engine.LinesOf(r)
 		from, n := 0, int(r.NumRows())
 		keep := func(to int) {
 			if to > from {
@@ -338,7 +338,7 @@ func (d *redriver) checkRedriven(ch *chosen) (letters int, err error) {
 			from = to + 1
 		}
 		for i := range n {
-			at := spot{o.Value(i), lineAt(lines, i)}
+			at := spot{o.Value(i), lines.At(i)}
 			if !want.has(p.Value(i), at.offset, at.line) || seen[p.Value(i)][at] {
 				for _, k := range kept {
 					k.Release()
@@ -582,7 +582,7 @@ func (d *redriver) mark(ctx context.Context, meta table.Metadata, f snapshot.Fil
 // marked is a batch with the column of the mark filled in.
 func marked(b arrow.RecordBatch, marks sticky, id int64) (arrow.RecordBatch, int) {
 	p, o, ok := ledgerColumns(b)
-	lines := lineColumn(b)
+	lines := engine.LinesOf(b)
 	cols := slices.Clone(b.Columns())
 	set := 0
 	for c, f := range b.Schema().Fields() {
@@ -594,7 +594,7 @@ func marked(b arrow.RecordBatch, marks sticky, id int64) (arrow.RecordBatch, int
 		defer nb.Release()
 		for i := range int(b.NumRows()) {
 			switch {
-			case p.IsValid(i) && o.IsValid(i) && marks[p.Value(i)][spot{o.Value(i), lineAt(lines, i)}]:
+			case p.IsValid(i) && o.IsValid(i) && marks[p.Value(i)][spot{o.Value(i), lines.At(i)}]:
 				nb.Append(id)
 				set++
 			case old.IsValid(i):

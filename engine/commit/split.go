@@ -169,25 +169,6 @@ func ledgerColumns(r arrow.RecordBatch) (p *array.Int32, o *array.Int64, ok bool
 	return p, o, p != nil && o != nil
 }
 
-// lineColumn finds which event of its record a row came from; nil where a record gives one row.
-func lineColumn(r arrow.RecordBatch) *array.Int32 {
-	for i, f := range r.Schema().Fields() {
-		if f.Name == ledger.ColIndex {
-			c, _ := r.Column(i).(*array.Int32)
-			return c
-		}
-	}
-	return nil
-}
-
-// lineAt is the line of row i, 0 for the record as a whole.
-func lineAt(c *array.Int32, i int) int32 {
-	if c == nil || c.IsNull(i) {
-		return 0
-	}
-	return c.Value(i) + 1
-}
-
 // deal puts the rows of one batch into the groups. Neighbours mostly share a partition (events arrive in about the order
 // of their times), so a row is held against the one before it first.
 func (s *splitter) deal(ctx context.Context, r arrow.RecordBatch, at func(string, map[int]any) (*group, error)) error {

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // Keywords that describe and never decide; they are read over.
@@ -65,14 +68,12 @@ func (c *Contract) checkRoot() error {
 		return fmt.Errorf(`%w: %s#/type allows null for the whole event: write "type": "object"`, ErrContract, c.Name)
 	}
 	for _, f := range c.root.fields {
-		for _, l := range ownColumns {
-			if strings.EqualFold(f.name, l) {
-				at := "/properties/" + escapePointer(f.name)
-				if c.root.avro != nil || c.root.proto != nil {
-					at = f.typ.pointer + " (" + f.name + ")"
-				}
-				return fmt.Errorf("%w: %s#%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, at)
+		if _, taken := ledger.OwnLike(f.name); taken {
+			at := "/properties/" + engine.EscapePointer(f.name)
+			if c.root.avro != nil || c.root.proto != nil {
+				at = f.typ.pointer + " (" + f.name + ")"
 			}
+			return fmt.Errorf("%w: %s#%s: the name belongs to a column that firn writes itself; rename the field", ErrContract, c.Name, at)
 		}
 	}
 	return nil
@@ -144,12 +145,12 @@ func (p *contractParser) ref(t, ref *tree, at string, depth int) (*valueType, er
 	}
 	for _, k := range t.keys {
 		if k != "$ref" && k != "$defs" && k != "definitions" && !slices.Contains(annotations, k) {
-			return nil, problemf(at+"/"+escapePointer(k), "nothing but a description may stand beside $ref; move it into %s", target)
+			return nil, problemf(at+"/"+engine.EscapePointer(k), "nothing but a description may stand beside $ref; move it into %s", target)
 		}
 	}
 	def := p.doc
 	for _, token := range strings.Split(target[2:], "/") {
-		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+		token = engine.UnescapePointer(token)
 		next := def.get(token)
 		if next == nil {
 			hint := ""
@@ -229,7 +230,7 @@ func (p *contractParser) knownKeywords(t *tree, at, what string, extra ...[]stri
 		if n := nearest(k, allowed); n != "" {
 			hint = fmt.Sprintf("the nearest supported keyword is %q", n)
 		}
-		return problemf(at+"/"+escapePointer(k), "keyword %q is not supported for %s; %s", k, what, hint)
+		return problemf(at+"/"+engine.EscapePointer(k), "keyword %q is not supported for %s; %s", k, what, hint)
 	}
 	return nil
 }
@@ -388,7 +389,7 @@ func (p *contractParser) objectType(t *tree, v *valueType, at string, depth int)
 	}
 	lower := map[string]string{}
 	for i, name := range props.keys {
-		here := at + "/properties/" + escapePointer(name)
+		here := at + "/properties/" + engine.EscapePointer(name)
 		if other, twice := lower[strings.ToLower(name)]; twice {
 			return problemf(here, "differs from %q in upper and lower case only, which SQL engines do not tell apart; rename one", other)
 		}

@@ -53,7 +53,7 @@ func TestContracts(t *testing.T) {
 		}
 		var b strings.Builder
 		for _, f := range c.IcebergSchema().Fields() {
-			if !isLedger(f.Name) {
+			if !ledger.IsColumn(f.Name) {
 				fmt.Fprintf(&b, "%s\n", f)
 			}
 		}

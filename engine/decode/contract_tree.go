@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/firnlake/firn/engine"
 )
 
 // tree is a JSON document with its keys in order, which encoding/json's maps would lose: the order of a contract's
@@ -89,7 +91,7 @@ func treeObject(dec *json.Decoder, pointer string, depth int) (*tree, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s: expected a key", pointer)
 		}
-		at := pointer + "/" + escapePointer(key)
+		at := pointer + "/" + engine.EscapePointer(key)
 		if t.get(key) != nil {
 			return nil, fmt.Errorf("%s: the key is there twice", at)
 		}
@@ -144,11 +146,6 @@ func (t *tree) describe() string {
 	}
 	return "null"
 }
-
-var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
-
-// escapePointer codes one token of a JSON pointer (RFC 6901).
-func escapePointer(s string) string { return pointerEscaper.Replace(s) }
 
 // nearest returns the candidate with the smallest edit distance to s; empty when none is close.
 func nearest(s string, candidates []string) string {

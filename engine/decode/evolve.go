@@ -10,6 +10,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/evolve"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // What becomes of events that are written in a schema which the table cannot follow (Options.OnIncompatible).
@@ -118,7 +119,7 @@ func (c *Contract) grow(sc *iceberg.Schema) (*iceberg.Schema, error) {
 		want[len(c.root.fields)+i].Required = false
 	}
 	want = slices.DeleteFunc(want, func(f iceberg.NestedField) bool { // a table without its ledger is not to be mended so
-		return isLedger(f.Name) && !slices.ContainsFunc(sc.Fields(), func(h iceberg.NestedField) bool { return h.Name == f.Name })
+		return ledger.IsColumn(f.Name) && !slices.ContainsFunc(sc.Fields(), func(h iceberg.NestedField) bool { return h.Name == f.Name })
 	})
 	g, err := evolve.Grow(sc, evolve.Unnumbered(want), evolve.Next(sc))
 	if err != nil {

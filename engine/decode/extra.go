@@ -7,6 +7,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // extra is a column that no field of the contract describes: what an event gives as a whole. Such columns stand behind
@@ -53,10 +55,8 @@ func (c *Contract) withExtra(name string, what extraKind) (*Contract, error) {
 			return nil, fmt.Errorf("%s has a field %q (#%s): take another name", c.Name, f.name, f.typ.pointer)
 		}
 	}
-	for _, own := range ownColumns {
-		if strings.EqualFold(own, name) {
-			return nil, fmt.Errorf("%s is a column that firn writes itself: take another name", own)
-		}
+	if own, taken := ledger.OwnLike(name); taken {
+		return nil, fmt.Errorf("%s is a column that firn writes itself: take another name", own)
 	}
 	for _, e := range c.extras {
 		if strings.EqualFold(e.name, name) {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -108,7 +109,7 @@ func rowsJSON(tb testing.TB, b arrow.RecordBatch) []string {
 	for i, r := range rows {
 		var parts []string
 		for _, f := range b.Schema().Fields() {
-			if !isLedger(f.Name) {
+			if !ledger.IsColumn(f.Name) {
 				parts = append(parts, fmt.Sprintf("%s=%s", f.Name, r[f.Name]))
 			}
 		}

@@ -117,7 +117,7 @@ func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field,
 	col := &column{layout: layoutStruct, alloc: pl.alloc}
 	obj := &objectPlan{col: col, closed: pl.contract.root.closed, depth: 1}
 	for i, f := range fields {
-		if isLedger(f.Name) && (f.Name != ledger.ColIndex || pl.contract.lines) {
+		if ledger.IsColumn(f.Name) && (f.Name != ledger.ColIndex || pl.contract.lines) {
 			k, err := pl.leaf(arrowFields[i].Type)
 			if err != nil {
 				return nil, nil, err

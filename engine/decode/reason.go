@@ -3,6 +3,8 @@ package decode
 import (
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/firnlake/firn/engine"
 )
 
 // Reason codes of dead letters. They are stored in tables and used as metric labels: never rename one.
@@ -72,7 +74,7 @@ func describeByte(c byte) string {
 
 // under puts a key in front of the failure's place.
 func (d *rows) under(name string) int {
-	d.failure.place = "/" + escapePointer(cut(name, maxPlaceName)) + d.failure.place
+	d.failure.place = "/" + engine.EscapePointer(cut(name, maxPlaceName)) + d.failure.place
 	return -1
 }
 

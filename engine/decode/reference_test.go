@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/firnlake/firn/engine"
 )
 
 // node is a JSON value as encoding/json's tokens give it, doubled keys included.
@@ -71,7 +73,7 @@ func (n *node) depth() int {
 type refused struct{ reason, place string }
 
 func (r *refused) under(token string) *refused {
-	r.place = "/" + escapePointer(cut(token, maxPlaceName)) + r.place
+	r.place = "/" + engine.EscapePointer(cut(token, maxPlaceName)) + r.place
 	return r
 }
 

@@ -117,7 +117,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	pl := planner{contract: c, alloc: o.Mem, maxDepth: o.MaxDepth}
 	fields := sc.Fields()
 	var event *objectPlan
-	if d.root, event, err = pl.root(fields, as.Fields(), isLedger); err != nil {
+	if d.root, event, err = pl.root(fields, as.Fields(), ledger.IsColumn); err != nil {
 		return rows{}, nil, err
 	}
 	d.extras = pl.extras
@@ -312,14 +312,6 @@ func (d *rows) handOver(partition int32) (arrow.RecordBatch, error) {
 //
 // index is nil unless a record may give many rows.
 type ledgerColumns struct{ partition, offset, index, timestamp, ingested *column }
-
-func isLedger(name string) bool {
-	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt:
-		return true
-	}
-	return false
-}
 
 func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column, lines bool) error {
 	type wanted struct {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/firnlake/firn/internal/ledger"
 )
 
 // Action is what is done with an event that breaks a rule of its contract.
@@ -379,6 +377,3 @@ func (c *checks) stored(t *valueType) *checks {
 func (c *Contract) flags() bool {
 	return slices.ContainsFunc(c.rules, func(r rule) bool { return r.action == ActionFlag })
 }
-
-// ownColumns are the columns that firn fills itself.
-var ownColumns = []string{ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations}

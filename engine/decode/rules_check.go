@@ -152,7 +152,7 @@ func (r *rule) place() string {
 	var b strings.Builder
 	for _, name := range r.path {
 		b.WriteByte('/')
-		b.WriteString(escapePointer(cut(name, maxPlaceName)))
+		b.WriteString(engine.EscapePointer(cut(name, maxPlaceName)))
 	}
 	return b.String()
 }
@@ -215,7 +215,7 @@ func (o *objectPlan) dotted(place string) string {
 	for token := range strings.SplitSeq(strings.TrimPrefix(place, "/"), "/") {
 		switch {
 		case o != nil:
-			i, ok := o.index[strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")]
+			i, ok := o.index[engine.UnescapePointer(token)]
 			if !ok {
 				return ""
 			}

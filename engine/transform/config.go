@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/units"
 )
 
@@ -130,7 +131,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Columns)) {
-		if name == "" || strings.ContainsAny(name, ".\" \t\n") || isLedger(name) {
+		if name == "" || strings.ContainsAny(name, ".\" \t\n") || ledger.IsOwn(name) {
 			return fmt.Errorf("columns: %q is no name for a computed column: take one without dots and blanks that is none of the ledger's", name)
 		}
 		if _, err := parse(c.Columns[name]); err != nil {

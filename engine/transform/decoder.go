@@ -75,7 +75,7 @@ func (d *Decoder) reads(sc *arrow.Schema) []int {
 	}
 	var used []int
 	for i, f := range sc.Fields() {
-		if isLedger(f.Name) || slices.Contains(names, f.Name) {
+		if ledger.IsOwn(f.Name) || slices.Contains(names, f.Name) {
 			used = append(used, i)
 		}
 	}
@@ -154,7 +154,7 @@ func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 	x.begin(rows)
 	defer x.end()
 	v := d.prog.filter.eval(x, x.all[:x.n])
-	offsets, lines := offsetsOf(rows), linesOf(rows)
+	offsets, lines := offsetsOf(rows), engine.LinesOf(rows)
 	keep := x.rows()
 	for i := 0; i < x.n; {
 		end, why := d.record(x, offsets, lines, i)
@@ -166,7 +166,7 @@ func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 		}
 		switch {
 		case why != nil:
-			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.at(i), why))
+			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.At(i), why))
 		case len(keep) == had:
 			o.Filtered = append(o.Filtered, offsets[i])
 		}
@@ -212,13 +212,13 @@ func (d *Decoder) change(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 		return next, nil
 	}
 	defer next.Release()
-	offsets, lines := offsetsOf(rows), linesOf(rows)
+	offsets, lines := offsetsOf(rows), engine.LinesOf(rows)
 	keep := x.rows()
 	defer func() { x.give(keep) }()
 	for i := 0; i < x.n; {
 		end, why := d.record(x, offsets, lines, i)
 		if why != nil {
-			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.at(i), why))
+			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.At(i), why))
 		} else {
 			keep = append(keep, x.all[i:end]...)
 		}
@@ -229,8 +229,8 @@ func (d *Decoder) change(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 
 // record ends the rows of the record that row i is the first of, and tells why one of them failed: then none of them stays,
 // for a record is rows or a dead letter. Of a record with many events each is one by itself.
-func (d *Decoder) record(x *exec, offsets []int64, lines lines, i int) (end int, why *fault) {
-	if lines.at(i) > 0 {
+func (d *Decoder) record(x *exec, offsets []int64, lines engine.RowLines, i int) (end int, why *fault) {
+	if lines.At(i) > 0 {
 		return i + 1, x.failed[i]
 	}
 	for end = i; end < x.n && offsets[end] == offsets[i]; end++ {
@@ -259,25 +259,6 @@ func (d *Decoder) failed(f *engine.Fetch, offset int64, line int32, why *fault) 
 		r.Line, r.Value = line, d.split[line-1]
 	}
 	return d.letter(&r, ReasonFailed, place, why.msg)
-}
-
-// lines tells which event of its record a row is; nil where a record gives one row.
-type lines struct{ index *array.Int32 }
-
-func linesOf(rows arrow.RecordBatch) lines {
-	if at := rows.Schema().FieldIndices(ledger.ColIndex); len(at) == 1 {
-		index, _ := rows.Column(at[0]).(*array.Int32)
-		return lines{index}
-	}
-	return lines{}
-}
-
-// at is the line of row i, from 1 on; 0 for a record as a whole.
-func (l lines) at(i int) int32 {
-	if l.index == nil || l.index.IsNull(i) {
-		return 0
-	}
-	return l.index.Value(i) + 1
 }
 
 // column makes one column of the table; src is what the decoder has under its name.

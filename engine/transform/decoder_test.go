@@ -12,6 +12,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/units"
 )
 
@@ -89,7 +90,7 @@ func show(t testing.TB, d engine.Decoded) string {
 	var b strings.Builder
 	for i := range int(d.Rows.NumRows()) {
 		for c, f := range d.Rows.Schema().Fields() {
-			if !isLedger(f.Name) {
+			if !ledger.IsOwn(f.Name) {
 				fmt.Fprintf(&b, "%s=%s ", f.Name, d.Rows.Column(c).ValueStr(i))
 			}
 		}

@@ -231,7 +231,7 @@ func (s *sealer) place(pointer string) string {
 	tokens := strings.Split(pointer[1:], "/")
 	fields, inside := s.known, iceberg.Type(nil)
 	for i, tok := range tokens {
-		name := strings.ReplaceAll(strings.ReplaceAll(tok, "~1", "/"), "~0", "~")
+		name := engine.UnescapePointer(tok)
 		switch t := inside.(type) {
 		case *iceberg.ListType:
 			inside = t.Element

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
-	"unicode/utf8"
 )
 
 // maskNode is a masked column. Everything that reads the column after the filter reads this, so that its values are
@@ -55,7 +54,7 @@ func (n *maskNode) eval(x *exec, _ []int32) *vec {
 		case MethodRedact:
 			out.s[i] = n.m.With
 		case MethodTruncate:
-			out.s[i] = firstRunes(a.s[i], n.m.Length)
+			out.s[i] = characters(a.s[i], 0, int64(n.m.Length))
 		default:
 			out.s[i] = n.keyed(x, a, i)
 		}
@@ -100,18 +99,6 @@ func appendToken(to, sum []byte, length int) []byte {
 		acc &= 1<<bits - 1
 	}
 	return to
-}
-
-func firstRunes(s string, n int) string {
-	at := 0
-	for range n {
-		if at == len(s) {
-			return s
-		}
-		_, size := utf8.DecodeRuneInString(s[at:])
-		at += size
-	}
-	return s[:at]
 }
 
 // maskedType is the type of a column under a mask; ok is false when the method cannot be had for it.

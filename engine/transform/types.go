@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/apache/iceberg-go"
-
-	"github.com/firnlake/firn/internal/ledger"
 )
 
 // kind is how values of a type are held while an expression is evaluated.
@@ -155,13 +153,4 @@ func parseType(s string) (valueType, error) {
 		return valueType{}, fmt.Errorf("%q: a decimal has a precision of 1 to %d and a scale of 0 to the precision, such as decimal(10,2)", s, maxPrecision)
 	}
 	return valueType{}, fmt.Errorf("%q is no type: take boolean, int, long, float, double, decimal(p,s), string, date, time, timestamp, timestamptz or uuid", s)
-}
-
-// isLedger tells the columns that are firn's own: they always stay as they are.
-func isLedger(name string) bool {
-	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt, ledger.ColViolations:
-		return true
-	}
-	return false
 }

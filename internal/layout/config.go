@@ -100,7 +100,7 @@ func (c Config) Check(sc *iceberg.Schema) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("layout.column_statistics: there is no column %q%s", key, config.DidYouMean(key, names))
-		case isLedger(f.Name) && c.ColumnStatistics[key] != "full":
+		case ledger.IsColumn(f.Name) && c.ColumnStatistics[key] != "full":
 			return fmt.Errorf("layout.column_statistics: %s has full statistics always: recovery reads them", key)
 		}
 	}
@@ -194,14 +194,6 @@ func leaves(sc *iceberg.Schema) map[string]iceberg.NestedField {
 	return out
 }
 
-func isLedger(name string) bool {
-	switch name {
-	case ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt:
-		return true
-	}
-	return false
-}
-
 // OptionsOf reads a table's properties into the options of its files. What they do not say, or say in a way that firn
 // cannot follow, is as in base.
 func OptionsOf(props iceberg.Properties, sc *iceberg.Schema, base datafile.WriteOptions) datafile.WriteOptions {
@@ -239,7 +231,7 @@ func columnsOf(props iceberg.Properties, sc *iceberg.Schema) map[int]datafile.Co
 		if m, err := datafile.ParseMetricsMode(props[table.MetricsModeColumnConfPrefix+"."+name]); err == nil {
 			c.Metrics = m
 		}
-		if isLedger(name) {
+		if ledger.IsColumn(name) {
 			c.Metrics = datafile.MetricsFull
 		}
 		if strings.EqualFold(props[table.ParquetBloomFilterColumnEnabledKeyPrefix+"."+name], "true") {

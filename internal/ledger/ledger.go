@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,24 @@ const (
 // ColViolations is the column, list of string, of a table whose contract keeps events that break a rule: each broken rule
 // as column:reason; null for the others.
 const ColViolations = "_contract_violations"
+
+// own are the columns that Firn fills itself, those of the ledger first.
+var own = [...]string{ColPartition, ColOffset, ColIndex, ColTimestamp, ColIngestedAt, ColViolations}
+
+// IsColumn tells whether a column is one of the ledger.
+func IsColumn(name string) bool { return slices.Contains(own[:len(own)-1], name) }
+
+// IsOwn tells whether a column is one that Firn fills itself: of the ledger, or ColViolations.
+func IsOwn(name string) bool { return slices.Contains(own[:], name) }
+
+// OwnLike finds the column that Firn fills itself which SQL engines, that do not tell letters' case, take name for.
+func OwnLike(name string) (string, bool) {
+	i := slices.IndexFunc(own[:], func(o string) bool { return strings.EqualFold(o, name) })
+	if i < 0 {
+		return "", false
+	}
+	return own[i], true
+}
 
 // ColGapNext is the column of a gaps table that ends the stretch which _kafka_offset begins.
 const ColGapNext = "next_offset" // long
