@@ -29,12 +29,17 @@ func TestDatabaseFull(t *testing.T) {
 	limit := func(pages string) {
 		t.Helper()
 		var n int64
-		if err := b.conn.QueryRowContext(t.Context(), "PRAGMA max_page_count = "+pages).Scan(&n); err != nil {
+		c := <-b.turn
+		defer func() { b.turn <- c }()
+		if err := c.QueryRowContext(t.Context(), "PRAGMA max_page_count = "+pages).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var pages int
-	if err := b.conn.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&pages); err != nil {
+	c := <-b.turn
+	err = c.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&pages)
+	b.turn <- c
+	if err != nil {
 		t.Fatal(err)
 	}
 	limit(fmt.Sprint(pages + 20))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	sqlite "modernc.org/sqlite"
@@ -18,41 +17,74 @@ import (
 	"github.com/firnlake/firn/catalog"
 )
 
-// sqliteDB is a database in one file or in memory. One connection writes, so writers are alone.
+// sqliteDB is a database in one file or in memory. One connection writes, so writers are alone; some read beside it.
 type sqliteDB struct {
-	writer *sql.DB
-	conn   *sql.Conn            // the one connection that writes
-	turn   chan struct{}        // holds a token while conn is free
-	closed chan struct{}        // closed by Close
-	stmts  map[string]*sql.Stmt // prepared on conn; guarded by turn
-	reader *sql.DB              // nil in memory: then conn also reads
-	asked  sync.Map             // string → *sql.Stmt of reader
-	sent   atomic.Int64
-	path   string // of the database file; empty in memory
+	writer  *sql.DB
+	turn    chan *sqliteConn // holds the one connection that writes while it is free
+	reader  *sql.DB          // nil in memory: then the writer also reads
+	readers chan *sqliteConn // those that are free
+	closed  chan struct{}    // closed by Close
+	sent    atomic.Int64
+	path    string // of the database file; empty in memory
 }
 
-var sqliteDialect = dialect{
-	ids: "SELECT value FROM json_each(?)", texts: "SELECT value FROM json_each(?)", unique: uniqueSQLite,
-	violated: func(error) string { return "" },
+// sqliteConn is a connection with the statements that are prepared on it. Whoever took it from its channel has it alone.
+type sqliteConn struct {
+	*sql.Conn
+	stmts map[string]*sql.Stmt
+	sent  *atomic.Int64
 }
 
-// prepared runs statements that are prepared by it.
-type prepared func(query string) (*sql.Stmt, error)
+func (s *sqliteDB) connect(ctx context.Context, db *sql.DB) (*sqliteConn, error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &sqliteConn{c, map[string]*sql.Stmt{}, &s.sent}, nil
+}
 
-func (p prepared) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
-	st, err := p(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
+func (c *sqliteConn) prepare(query string) (*sql.Stmt, error) {
+	c.sent.Add(1)
+	if st, ok := c.stmts[query]; ok {
+		return st, nil
+	}
+	st, err := c.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	c.stmts[query] = st
+	return st, nil
+}
+
+// exec implements querier.
+func (c *sqliteConn) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
+	st, err := c.prepare(query) //nolint:sqlclosecheck // the connection keeps its statements and closes them
 	if err != nil {
 		return nil, err
 	}
 	return st.ExecContext(ctx, args...)
 }
 
-func (p prepared) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	st, err := p(query) //nolint:sqlclosecheck // the store keeps its statements and closes them
+// query implements querier.
+func (c *sqliteConn) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	st, err := c.prepare(query) //nolint:sqlclosecheck // the connection keeps its statements and closes them
 	if err != nil {
 		return nil, err
 	}
 	return st.QueryContext(ctx, args...)
+}
+
+func (c *sqliteConn) close() error {
+	var errs []error
+	for _, st := range c.stmts {
+		errs = append(errs, st.Close())
+	}
+	return errors.Join(append(errs, c.Close())...)
+}
+
+var sqliteDialect = dialect{
+	ids: "SELECT value FROM json_each(?)", texts: "SELECT value FROM json_each(?)", unique: uniqueSQLite,
+	violated: func(error) string { return "" },
 }
 
 // openSQLite opens, and when it is new creates, a database: sqlite:///abs/path, a plain path, or sqlite::memory:.
@@ -65,33 +97,43 @@ func openSQLite(ctx context.Context, dsn string, o Options) (*sqliteDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sqliteDB{turn: make(chan struct{}, 1), closed: make(chan struct{}), stmts: map[string]*sql.Stmt{}, path: path}
+	s := &sqliteDB{turn: make(chan *sqliteConn, 1), readers: make(chan *sqliteConn, o.Readers), closed: make(chan struct{}), path: path}
 	if path != "" {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, fmt.Errorf("catalog store %s: create its directory: %w", path, err)
 		}
 	}
-	if s.writer, err = sql.Open("sqlite", dataSource(path, o, false)); err != nil {
-		return nil, fmt.Errorf("catalog store %s: %w", dsn, err)
+	if err := s.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("catalog store %s: open: %w", dsn, err), s.close())
+	}
+	return s, nil
+}
+
+func (s *sqliteDB) open(ctx context.Context, o Options) (err error) {
+	if s.writer, err = sql.Open("sqlite", dataSource(s.path, o, false)); err != nil {
+		return err
 	}
 	s.writer.SetMaxOpenConns(1)
-	if s.conn, err = s.writer.Conn(ctx); err == nil {
-		err = migrateSQLite(ctx, s.conn)
-	}
+	c, err := s.connect(ctx, s.writer)
 	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("catalog store %s: open: %w", dsn, err)
+		return err
 	}
-	if path != "" {
-		if s.reader, err = sql.Open("sqlite", dataSource(path, o, true)); err != nil {
-			s.close()
-			return nil, fmt.Errorf("catalog store %s: %w", dsn, err)
+	s.turn <- c
+	if err := migrateSQLite(ctx, c.Conn); err != nil || s.path == "" {
+		return err
+	}
+	if s.reader, err = sql.Open("sqlite", dataSource(s.path, o, true)); err != nil {
+		return err
+	}
+	s.reader.SetMaxOpenConns(o.Readers)
+	s.reader.SetMaxIdleConns(o.Readers)
+	for range o.Readers {
+		if c, err = s.connect(ctx, s.reader); err != nil {
+			return err
 		}
-		s.reader.SetMaxOpenConns(o.Readers)
-		s.reader.SetMaxIdleConns(o.Readers)
+		s.readers <- c
 	}
-	s.turn <- struct{}{}
-	return s, nil
+	return nil
 }
 
 func parseDSN(dsn string) (string, error) {
@@ -152,33 +194,39 @@ func migrateSQLite(ctx context.Context, conn *sql.Conn) (err error) {
 	return err
 }
 
-// Close waits for a write that is under way and closes the database.
+// Close waits for what is under way and closes the database.
 func (s *sqliteDB) Close() error {
+	var c *sqliteConn
 	select {
-	case <-s.turn:
+	case c = <-s.turn:
 	case <-s.closed:
 		return nil
 	}
 	close(s.closed)
-	return s.close()
+	errs := []error{c.close()}
+	if s.reader != nil {
+		for range cap(s.readers) {
+			c := <-s.readers
+			errs = append(errs, c.close())
+		}
+	}
+	return errors.Join(append(errs, s.close())...)
 }
 
+// close closes what is open of a database whose connections nobody uses.
 func (s *sqliteDB) close() error {
 	var errs []error
-	for _, st := range s.stmts {
-		errs = append(errs, st.Close())
+	for _, free := range []chan *sqliteConn{s.turn, s.readers} {
+		for len(free) > 0 {
+			c := <-free
+			errs = append(errs, c.close())
+		}
 	}
-	s.asked.Range(func(_, st any) bool {
-		errs = append(errs, st.(*sql.Stmt).Close())
-		return true
-	})
-	if s.conn != nil {
-		errs = append(errs, s.conn.Close())
+	for _, db := range []*sql.DB{s.reader, s.writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
 	}
-	if s.reader != nil {
-		errs = append(errs, s.reader.Close())
-	}
-	errs = append(errs, s.writer.Close())
 	return errors.Join(errs...)
 }
 
@@ -196,39 +244,41 @@ func (s *sqliteDB) Bytes() int64 {
 	return n
 }
 
-// hold runs fn with the one connection that writes.
-func (s *sqliteDB) hold(ctx context.Context, what string, fn func() error) error {
+// hold runs fn with a connection that is taken from free.
+func (s *sqliteDB) hold(ctx context.Context, what string, free chan *sqliteConn, fn func(*sqliteConn) error) error {
+	var c *sqliteConn
 	select {
-	case <-s.turn:
 	case <-s.closed:
 		return fmt.Errorf("%s: %w: the catalog's database is closed", what, catalog.ErrUnavailable)
+	case c = <-free:
 	case <-ctx.Done():
 		return fmt.Errorf("%s: waiting for the catalog's database: %w: %w", what, catalog.ErrUnavailable, ctx.Err())
 	}
-	defer func() { s.turn <- struct{}{} }()
+	defer func() { free <- c }()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnavailable, err)
 	}
-	return fn()
+	return fn(c)
 }
 
 // write runs fn in one write transaction. The error of COMMIT itself is ErrUnknownOutcome unless SQLite
 // says that it did not happen.
 func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) error {
-	return s.hold(ctx, what, func() error {
+	return s.hold(ctx, what, s.turn, func(c *sqliteConn) error {
 		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 		defer cancel()
-		t := &tx{ctx: wctx, q: prepared(s.prepare), d: &sqliteDialect}
+		t := &tx{ctx: wctx, q: c, d: &sqliteDialect}
 		if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
+			_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // it may have begun when its time ended
 			return classifySQLite(what, err)
 		}
 		if err := fn(t); err != nil {
-			_, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			_, rerr := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 			return classifySQLite(what, errors.Join(err, rerr))
 		}
 		if _, err := t.exec("COMMIT"); err != nil {
 			// After a failed COMMIT the transaction may still be open; a ROLLBACK that works proves that nothing was kept.
-			if _, rerr := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
+			if _, rerr := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
 				return classifySQLite(what, err)
 			}
 			return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
@@ -241,78 +291,45 @@ func (s *sqliteDB) writeOne(ctx context.Context, what, query string, args []any,
 	return s.write(ctx, what, func(t *tx) error { return t.row(query, args, dest...) })
 }
 
-func (*sqliteDB) speaks() *dialect { return &sqliteDialect }
-
-// Statements implements backend.
-func (s *sqliteDB) Statements() int64 { return s.sent.Load() }
-
-// prepare is called with the turn held.
-func (s *sqliteDB) prepare(query string) (*sql.Stmt, error) {
-	s.sent.Add(1)
-	if st, ok := s.stmts[query]; ok {
-		return st, nil
-	}
-	st, err := s.conn.PrepareContext(context.Background(), query)
-	if err != nil {
-		return nil, err
-	}
-	s.stmts[query] = st
-	return st, nil
-}
-
-// question is a statement that is prepared on whichever connections of the readers come to run it.
-func (s *sqliteDB) question(query string) (*sql.Stmt, error) {
-	s.sent.Add(1)
-	if st, ok := s.asked.Load(query); ok {
-		return st.(*sql.Stmt), nil
-	}
-	st, err := s.reader.PrepareContext(context.Background(), query)
-	if err != nil {
-		return nil, err
-	}
-	if have, ok := s.asked.LoadOrStore(query, st); ok { // another reader was first
-		defer st.Close()
-		return have.(*sql.Stmt), nil
-	}
-	return st, nil
-}
-
 // read runs fn on one consistent state of the database.
 func (s *sqliteDB) read(ctx context.Context, what string, fn func(*tx) error) error {
 	if s.reader == nil {
 		return s.write(ctx, what, fn)
 	}
-	s.sent.Add(2) // its begin and its end
-	rtx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return classifySQLite(what, err)
-	}
-	defer func() { _ = rtx.Rollback() }() // it only read
-	ask := func(query string) (*sql.Stmt, error) {
-		st, err := s.question(query)
-		if err != nil {
-			return nil, err
+	return s.hold(ctx, what, s.readers, func(c *sqliteConn) error {
+		// Neither end waits for anything. A caller that goes away must not leave it open whether there is a transaction.
+		ends := &tx{ctx: context.WithoutCancel(ctx), q: c, d: &sqliteDialect}
+		if _, err := ends.exec("BEGIN"); err != nil {
+			return classifySQLite(what, err)
 		}
-		return rtx.StmtContext(ctx, st), nil
-	}
-	if err := fn(&tx{ctx: ctx, q: prepared(ask), d: &sqliteDialect}); err != nil {
-		return classifySQLite(what, err)
-	}
-	return nil
-}
-
-func (s *sqliteDB) readOne(ctx context.Context, what string, fn func(*tx) error) error {
-	run := func(q prepared) error {
-		if err := fn(&tx{ctx: ctx, q: q, d: &sqliteDialect}); err != nil {
+		err := fn(&tx{ctx: ctx, q: c, d: &sqliteDialect})
+		if _, rerr := ends.exec("ROLLBACK"); rerr != nil { // it only read
+			err = errors.Join(err, rerr)
+		}
+		if err != nil {
 			return classifySQLite(what, err)
 		}
 		return nil
-	}
-	if s.reader == nil {
-		return s.hold(ctx, what, func() error { return run(s.prepare) })
-	}
-	return run(s.question)
+	})
 }
+
+func (s *sqliteDB) readOne(ctx context.Context, what string, fn func(*tx) error) error {
+	free := s.readers
+	if s.reader == nil {
+		free = s.turn
+	}
+	return s.hold(ctx, what, free, func(c *sqliteConn) error {
+		if err := fn(&tx{ctx: ctx, q: c, d: &sqliteDialect}); err != nil {
+			return classifySQLite(what, err)
+		}
+		return nil
+	})
+}
+
+func (*sqliteDB) speaks() *dialect { return &sqliteDialect }
+
+// Statements implements backend.
+func (s *sqliteDB) Statements() int64 { return s.sent.Load() }
 
 // classifySQLite turns what the database reports into the catalog's sentinels. It is only used where nothing was committed.
 func classifySQLite(what string, err error) error {
