@@ -102,6 +102,11 @@ func (p *Pipeline) generation(ctx context.Context) error {
 		return fmt.Errorf("recover the position from the table: %w", err)
 	}
 	p.st.Tail.Reset(st.Epoch, st.Offsets)
+	if f, ok := p.st.Decoder.(Follower); ok {
+		if err := f.Resume(ctx, st); err != nil {
+			return fmt.Errorf("prepare to read on from the table: %w", err)
+		}
+	}
 	if err := p.st.Source.Start(ctx, st.Offsets, st.LeaderEpochs); err != nil {
 		return fmt.Errorf("start reading: %w", err)
 	}
@@ -268,6 +273,7 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 		s.DeadLetters += int64(len(d.Dead))
 		s.Events, s.Complete = s.Events+d.Events, s.Complete+d.Complete
 		s.Filtered += int64(len(d.Filtered))
+		s.Duplicates += int64(len(d.Duplicates))
 		s.LastDecode, s.LastFetch = now, fetched
 		if !d.MinKafka.IsZero() {
 			s.DecodedKafka = d.MinKafka
@@ -406,6 +412,9 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 	now := p.now()
 	p.st.Tail.Committed(c.Offsets)
+	if f, ok := p.st.Decoder.(Follower); ok {
+		f.Committed(c.Offsets)
+	}
 	p.m.committed(p.name, b, c, now, began)
 	p.status.set(func(s *Status) {
 		s.Committed = c.Offsets

@@ -41,6 +41,7 @@ type Status struct {
 	Rows, DeadLetters, Snapshots int64
 	Events, Complete             int64     // decoded, and of them those with nothing missing of what the contract wants
 	Filtered                     int64     // records that the filter kept out
+	Duplicates                   int64     // records that deduplication dropped
 	PendingRows                  int64     // decoded, not committed
 	PendingSince                 time.Time // zero when nothing is pending
 	Backpressure                 bool      // the fetch waits for memory

@@ -146,6 +146,8 @@ type Decoded struct {
 	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
 	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
 	Filtered []int64    // ascending offsets of records that a filter kept out: they are neither rows nor dead letters
+	// Duplicates are ascending offsets of records that deduplication dropped, because the event is a row already.
+	Duplicates []int64
 	// SchemaIDs are those of the registry's schemas that records were written with, as far as a bound allows.
 	SchemaIDs []uint32
 
@@ -165,23 +167,32 @@ type Decoder interface {
 	ArrowSchema() *arrow.Schema
 }
 
-// Batch is what one commit makes a snapshot of. Whoever holds it releases Rows.
-type Batch struct {
-	ID       string         // UUIDv7
-	Ranges   []offset.Range // merged, sorted by partition, contiguous with the vector before
-	Rows     []arrow.RecordBatch
-	Dead     []Dead
-	LastRow  offset.Vector // partitions that gave a row in this batch
-	Filtered []Filtered    // records that a filter kept out
-	Bytes    int64
-	RowCount int64
-	MaxEvent time.Time
-	MinKafka time.Time
-	Opened   time.Time // when its first stretch arrived
-	TraceIDs [][16]byte
+// Follower is a Decoder whose rows depend on those that the table has. Resume comes with every position that was recovered,
+// before the first Decode from there: what was known of rows that were decoded before and not committed is wrong by then.
+// Committed says that everything below v is in a snapshot; it may be called while Decode runs, v is not changed afterwards.
+type Follower interface {
+	Resume(ctx context.Context, st State) error
+	Committed(v offset.Vector)
 }
 
-// Filtered are offsets of a partition that a filter kept out, ascending.
+// Batch is what one commit makes a snapshot of. Whoever holds it releases Rows.
+type Batch struct {
+	ID         string         // UUIDv7
+	Ranges     []offset.Range // merged, sorted by partition, contiguous with the vector before
+	Rows       []arrow.RecordBatch
+	Dead       []Dead
+	LastRow    offset.Vector // partitions that gave a row in this batch
+	Filtered   []Filtered    // records that a filter kept out
+	Duplicates []Filtered    // records that deduplication dropped
+	Bytes      int64
+	RowCount   int64
+	MaxEvent   time.Time
+	MinKafka   time.Time
+	Opened     time.Time // when its first stretch arrived
+	TraceIDs   [][16]byte
+}
+
+// Filtered are offsets of a partition that a filter kept out, or that deduplication dropped, ascending.
 type Filtered struct {
 	Partition int32
 	Offsets   []int64
@@ -201,6 +212,9 @@ type State struct {
 	// LeaderEpochs are those of the last record batches below V, of the partitions that moved last.
 	LeaderEpochs map[int32]int32
 	Source       string // which step of recovery answered (docs/exactly-once.md)
+	// IsDead tells whether the record at an offset at or beyond V is a dead letter already, and stays one whatever it decodes
+	// to now; nil: none is. It does not change.
+	IsDead func(partition int32, offset int64) bool
 }
 
 // Committed is a commit that took effect.

@@ -65,6 +65,9 @@ func printStatus(w io.Writer, s *app.Status) {
 		if p.Filtered > 0 {
 			row(w, "  filtered", fmt.Sprintf("%d records that the transform's filter kept out", p.Filtered))
 		}
+		if p.Duplicates > 0 {
+			row(w, "  duplicates", fmt.Sprintf("%d records whose event was a row already", p.Duplicates))
+		}
 		row(w, "  lag", fmt.Sprintf("%s records, %s", count(p.LagRecords), seconds(p.LagSeconds)))
 		row(w, "  committed after", fmt.Sprintf("p50 %s, p95 %s", seconds(p.FreshP50), seconds(p.FreshP95)))
 		row(w, "  last commit", clock(p.LastCommit))

@@ -72,6 +72,10 @@ func (b *Builder) Add(partition int32, d engine.Decoded) error {
 		b.batch.Filtered = append(b.batch.Filtered, engine.Filtered{Partition: partition, Offsets: d.Filtered})
 		b.bytes += int64(8 * len(d.Filtered))
 	}
+	if len(d.Duplicates) > 0 {
+		b.batch.Duplicates = append(b.batch.Duplicates, engine.Filtered{Partition: partition, Offsets: d.Duplicates})
+		b.bytes += int64(8 * len(d.Duplicates))
+	}
 	b.batch.Bytes += d.Bytes
 	if d.MaxEvent.After(b.batch.MaxEvent) {
 		b.batch.MaxEvent = d.MaxEvent

@@ -27,7 +27,7 @@ type try struct {
 	batch  string
 	ranges []offset.Range // of the batch, and those carried
 	next   offset.Vector  // V once it is committed
-	out    filtered       // kept out by a filter, in ranges
+	out    leftOut        // records in ranges that are neither rows nor dead letters
 	main   *leg
 	dead   *leg // nil without dead letters
 
@@ -104,10 +104,10 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 	in := c.withoutSticky(b)
 	defer in.release()
 	if len(in.rows) == 0 && len(in.dead) == 0 && (len(ranges) == 0 || c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval) {
-		c.carried, c.carriedOut = ranges, c.filteredOf(b)
+		c.carried, c.carriedOut = ranges, c.leftOutOf(b)
 		return nil, nil
 	}
-	t := &try{batch: b.ID, ranges: ranges, next: next, out: c.filteredOf(b), phases: timed{}}
+	t := &try{batch: b.ID, ranges: ranges, next: next, out: c.leftOutOf(b), phases: timed{}}
 	start := time.Now()
 	err = c.span(ctx, phaseEncode, func(ctx context.Context) error { return c.encodeLegs(ctx, t, b, in) })
 	t.phases.since(phaseEncode, start)
@@ -248,7 +248,8 @@ func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last of
 	prev := c.pos.record
 	r := ledger.Record{Kind: ledger.KindIngest, Pipeline: c.cfg.Pipeline, BatchID: b.ID, Epoch: c.pos.epoch,
 		ClusterID: orKnown(c.topic.ClusterID, prev.ClusterID), TopicID: orKnown(c.topic.TopicID, prev.TopicID),
-		Ranges: t.ranges, Offsets: t.next, LastRow: prev.LastRow.Clone(), Filtered: filtered(prev.Filtered).plus(t.out), Watermark: prev.Watermark, Prev: c.pos.at}
+		Ranges: t.ranges, Offsets: t.next, LastRow: prev.LastRow.Clone(), Filtered: filtered(prev.Filtered).plus(t.out.filtered),
+		Duplicates: filtered(prev.Duplicates).plus(t.out.duplicates), Watermark: prev.Watermark, Prev: c.pos.at}
 	maps.Copy(r.LastRow, last)
 	if w := b.MaxEvent.Add(-c.cfg.Lateness); !b.MaxEvent.IsZero() && w.After(r.Watermark) {
 		r.Watermark = w
@@ -370,7 +371,7 @@ func (c *Committer) finish(t *try) engine.Committed {
 		c.deadRec, c.deadAt = t.dead.record, t.dead.id
 	}
 	c.sticky.forget(t.next)
-	c.try, c.carried, c.carriedOut, c.since = nil, nil, nil, now
+	c.try, c.carried, c.carriedOut, c.since = nil, nil, leftOut{}, now
 	return done
 }
 

@@ -56,7 +56,7 @@ type Committer struct {
 	noTx    bool // the catalog cannot commit two tables at once
 
 	carried    []offset.Range // offsets that gave neither row nor dead letter, dealt with since the last snapshot
-	carriedOut filtered       // those of them that a filter kept out
+	carriedOut leftOut        // those of them with a record
 	since      time.Time      // of the last snapshot
 	try        *try           // the batch that is being committed
 }
@@ -95,7 +95,7 @@ var _ engine.Committer = (*Committer)(nil)
 // Recover implements engine.Committer: it reads V from the table by the steps of docs/exactly-once.md. It changes
 // nothing in the table.
 func (c *Committer) Recover(ctx context.Context) (engine.State, error) {
-	c.ready, c.try, c.carried, c.carriedOut = false, nil, nil, nil
+	c.ready, c.try, c.carried, c.carriedOut = false, nil, nil, leftOut{}
 	st, err := c.recover(ctx)
 	if err != nil {
 		if errors.Is(err, engine.ErrNeedsDecision) {
@@ -134,7 +134,9 @@ func (c *Committer) recover(ctx context.Context) (engine.State, error) {
 	if err := c.recoverDead(ctx); err != nil {
 		return engine.State{}, err
 	}
-	return pos.state(meta), nil
+	st := pos.state(meta)
+	st.IsDead = c.sticky.isDead()
+	return st, nil
 }
 
 // load returns a table's metadata with the snapshots that refs name.

@@ -8,7 +8,7 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
-// filtered is what a filter kept out, by partition. Offsets that it kept out are neither rows nor dead letters, so the
+// filtered is what a filter kept out, or deduplication dropped, by partition. Such offsets are neither rows nor dead letters, so the
 // record of the snapshot that moves V over them says how many they are and, by a digest, which.
 type filtered map[int32]ledger.Filtered
 
@@ -27,14 +27,21 @@ func (f filtered) plus(g filtered) filtered {
 	return out
 }
 
-// filteredOf is what was carried, and what the batch adds. A record that is a dead letter already stays one, as in
-// withoutSticky: it is not counted here.
-func (c *Committer) filteredOf(b *engine.Batch) filtered {
-	if len(b.Filtered) == 0 {
-		return c.carriedOut
-	}
-	own := filtered{}
-	for _, f := range b.Filtered {
+// leftOut are the offsets of a batch that gave neither row nor dead letter although there was a record.
+type leftOut struct {
+	filtered   filtered
+	duplicates filtered
+}
+
+// leftOutOf is what was carried, and what the batch adds.
+func (c *Committer) leftOutOf(b *engine.Batch) leftOut {
+	return leftOut{filtered: c.carriedOut.filtered.plus(c.sumOf(b.Filtered)), duplicates: c.carriedOut.duplicates.plus(c.sumOf(b.Duplicates))}
+}
+
+// sumOf counts offsets. A record that is a dead letter already stays one, as in withoutSticky: it is not counted here.
+func (c *Committer) sumOf(fs []engine.Filtered) filtered {
+	var own filtered
+	for _, f := range fs {
 		sum := own[f.Partition]
 		for _, o := range f.Offsets {
 			if !c.sticky.has(f.Partition, o, 0) {
@@ -42,23 +49,29 @@ func (c *Committer) filteredOf(b *engine.Batch) filtered {
 			}
 		}
 		if sum.Count > 0 {
+			if own == nil {
+				own = filtered{}
+			}
 			own[f.Partition] = sum
 		}
 	}
-	return c.carriedOut.plus(own)
+	return own
 }
 
-// filteredBelow is what goes on to hold after a person's decision where to read on: nothing of another topic, and nothing of a
-// partition that goes back, because its offsets are filtered once more.
-func filteredBelow(base ledger.Record, to offset.Vector, topic engine.Topic) map[int32]ledger.Filtered {
+// leftOutBelow is what goes on to hold after a person's decision where to read on: nothing of another topic, and nothing of a
+// partition that goes back, because its offsets are judged once more.
+func leftOutBelow(base ledger.Record, to offset.Vector, topic engine.Topic) leftOut {
 	if KnownID(topic.TopicID) && KnownID(base.TopicID) && topic.TopicID != base.TopicID {
-		return nil
+		return leftOut{}
 	}
-	out := map[int32]ledger.Filtered{}
-	for p, f := range base.Filtered {
-		if at, ok := to[p]; ok && at >= base.Offsets[p] {
-			out[p] = f
+	below := func(was map[int32]ledger.Filtered) filtered {
+		out := filtered{}
+		for p, f := range was {
+			if at, ok := to[p]; ok && at >= base.Offsets[p] {
+				out[p] = f
+			}
 		}
+		return out
 	}
-	return out
+	return leftOut{filtered: below(base.Filtered), duplicates: below(base.Duplicates)}
 }

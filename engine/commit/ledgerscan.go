@@ -211,11 +211,16 @@ func (s *ledgerScan) readLines(ctx context.Context, f snapshot.File, fn func(int
 
 // scanFile calls fn with the wanted columns of a data file, batch by batch.
 func scanFile(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, want *iceberg.Schema, fn func(arrow.RecordBatch) error) error {
+	return scanWithin(ctx, wh, f, want, nil, fn)
+}
+
+// scanWithin is scanFile without row groups that lie outside of a range; nil: all.
+func scanWithin(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, want *iceberg.Schema, in *datafile.Within, fn func(arrow.RecordBatch) error) error {
 	key, err := wh.Key(f.FilePath())
 	if err != nil {
 		return err
 	}
-	r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator})
+	r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator, Within: in})
 	if err != nil {
 		return err
 	}
@@ -242,6 +247,18 @@ func (s sticky) add(p int32, o int64, line int32) {
 // has tells whether the line is there, by itself or with its whole record.
 func (s sticky) has(p int32, o int64, line int32) bool {
 	return s[p][spot{o, line}] || (line > 0 && s[p][spot{o, 0}])
+}
+
+// isDead is has for whole records, as of now; nil when there are none. It does not change when s does.
+func (s sticky) isDead() func(int32, int64) bool {
+	if len(s) == 0 {
+		return nil
+	}
+	held := sticky{}
+	for p, at := range s {
+		held[p] = maps.Clone(at)
+	}
+	return func(p int32, o int64) bool { return held.has(p, o, 0) }
 }
 
 // forget drops what lies below v: it cannot come again but after a rewind, which reads the table anew.

@@ -408,7 +408,7 @@ func (d *redriver) buildRows(ctx context.Context, ch *chosen) (catalog.TableComm
 	}
 	prev := ch.pos.record
 	rec := ledger.Record{Kind: ledger.KindRedrive, Pipeline: d.pipeline, BatchID: d.batch, Epoch: ch.pos.epoch, ClusterID: prev.ClusterID, TopicID: prev.TopicID,
-		Offsets: ch.pos.offsets(), LastRow: prev.LastRow.Clone(), Filtered: prev.Filtered, Watermark: prev.Watermark}
+		Offsets: ch.pos.offsets(), LastRow: prev.LastRow.Clone(), Filtered: prev.Filtered, Duplicates: prev.Duplicates, Watermark: prev.Watermark}
 	if d.tag != nil {
 		rec.Prev = *d.tag
 	}

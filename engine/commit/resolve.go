@@ -116,7 +116,8 @@ func (f *finder) decide(ctx context.Context, pos position, r Resolution, out *Re
 		base = *f.last
 	}
 	out.Offsets, out.LastRow, out.Epoch = to, rows, max(base.Epoch, pos.epoch)+1
+	left := leftOutBelow(base, to, r.Topic)
 	return ledger.Record{Kind: ledger.KindRewind, Pipeline: f.pipeline, BatchID: id.String(), Epoch: out.Epoch,
 		ClusterID: orKnown(r.Topic.ClusterID, base.ClusterID), TopicID: orKnown(r.Topic.TopicID, base.TopicID),
-		Offsets: to, LastRow: rows, Filtered: filteredBelow(base, to, r.Topic), Watermark: base.Watermark}, nil
+		Offsets: to, LastRow: rows, Filtered: left.filtered, Duplicates: left.duplicates, Watermark: base.Watermark}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/dedup"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/broker"
@@ -154,6 +155,8 @@ type Pipeline struct {
 	SortBy     []string `yaml:"sort_by" jsonschema_description:"Order of the rows inside files, such as key.user_id or metadata.event_timestamp desc nulls last."`
 	// Transform changes rows before they are stored.
 	Transform transform.Config `yaml:"transform" jsonschema_description:"Filter, computed columns and masks (docs/transforms.md)."`
+	// Dedup drops events that the table has already.
+	Dedup dedup.Config `yaml:"dedup" config:"novalidate" jsonschema_description:"Drop events that the table has already, told by an id within a window (docs/deduplication.md); default off."`
 	// Layout is how files are written.
 	Layout layout.Config `yaml:"layout" jsonschema_description:"Sizes, statistics and Bloom filters of the files (docs/layout.md)."`
 
@@ -187,6 +190,7 @@ func (p Pipeline) WithDefaults() Pipeline {
 		p.Gaps = p.Table + "_gaps"
 	}
 	setDefault(&p.OnGap, d.OnGap)
+	p.Dedup = p.Dedup.WithDefaults()
 	if p.follows() {
 		setDefault(&p.OnIncompatible, decode.Stop)
 	}
@@ -221,6 +225,9 @@ func (p Pipeline) Validate() error {
 	if p.OnIncompatible == decode.NewColumn && p.Transform.Active() {
 		return errors.New("on_incompatible_schema: new_column would bring columns that transform has not seen: take stop or dead_letter")
 	}
+	if err := p.checkDedup(); err != nil {
+		return err
+	}
 	if p.OnRecreate != recreatedHold {
 		return fmt.Errorf("on_topic_recreated: %q: %s is the only way in one table, because offsets of two logs would meet in it; give the new topic a table of its own, or state where to read on: firn offsets resolve --this-topic (docs/decisions/0007-topic-generations.md)", p.OnRecreate, recreatedHold)
 	}
@@ -231,6 +238,24 @@ func (p Pipeline) Validate() error {
 		return errors.New("allowed_lateness: durations cannot be negative")
 	}
 	return p.engine().Validate()
+}
+
+// checkDedup holds deduplication against what else the pipeline does to its rows.
+func (p Pipeline) checkDedup() error {
+	if err := p.Dedup.Validate(); err != nil {
+		return fmt.Errorf("dedup.%w", err)
+	}
+	if !p.Dedup.Active() {
+		return nil
+	}
+	if p.Format == formatLines {
+		return errors.New("dedup: with format json_lines, lines of a record that are dropped could not be told from lost ones: deduplicate in queries, or send an event a record")
+	}
+	switch m := p.Transform.Mask[p.Dedup.Column]; m.Method {
+	case transform.MethodRedact, transform.MethodTruncate:
+		return fmt.Errorf("dedup.column: %s is masked with %s, which makes different ids equal, and events would be lost: take %s or %s", p.Dedup.Column, m.Method, transform.MethodTokenise, transform.MethodHMAC)
+	}
+	return nil
 }
 
 // follows tells that the table follows the schemas that events name. A schema file says what the table is made of, and a
@@ -386,7 +411,7 @@ func ValidateConfig(path string) (int, error) {
 		}
 		schema, err := f.schema(f.contract)
 		if err == nil {
-			err = p.checkLayout(schema)
+			err = errors.Join(p.checkLayout(schema), p.Dedup.Check(schema))
 		}
 		if err != nil {
 			return 0, fmt.Errorf("%w: pipeline %s: %w", ErrConfig, p.Name, err)

@@ -19,6 +19,7 @@ import (
 	"github.com/firnlake/firn/engine/batch"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/dedup"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/engine/tail"
 	"github.com/firnlake/firn/internal/hot"
@@ -59,6 +60,7 @@ type runner struct {
 	em     *engine.Metrics
 	sm     *source.Metrics
 	cm     *commit.Metrics
+	dm     *dedup.Metrics
 	tail   *tail.Tail
 	rate   rateMeter
 
@@ -70,14 +72,14 @@ type runner struct {
 
 // startPipelines reads the contracts, which a person must mend, and leaves the rest to the runners.
 func (p *Process) startPipelines(context.Context) error {
-	em, sm, cm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg)
+	em, sm, cm, dm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg), dedup.NewMetrics(p.reg)
 	for _, pc := range p.cfg.Pipelines {
 		log := p.log.With("pipeline", pc.Name)
 		f, err := p.cfg.newFormat(pc, log)
 		if err != nil {
 			return err
 		}
-		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm,
+		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm, dm: dm,
 			tail: tail.New(pc.TailGrace.D(), time.Now), cause: errors.New("it has just begun")}
 		rows, _ := pc.tables()
 		p.tails.add(rows, r.tail)
@@ -157,6 +159,9 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
+	if dec, err = r.deduplicated(dec, rows); err != nil {
+		return nil, nil, err
+	}
 	src, err := source.New(r.p.cfg.Kafka, source.Options{Topic: r.cfg.Topic}, r.log, r.sm)
 	if err != nil {
 		return nil, nil, err
@@ -174,6 +179,15 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	return eng, src, nil
+}
+
+// deduplicated wraps the decoder of the table's rows where the pipeline says so.
+func (r *runner) deduplicated(dec engine.Decoder, rows catalog.Identifier) (engine.Decoder, error) {
+	if !r.cfg.Dedup.Active() {
+		return dec, nil
+	}
+	seen := commit.NewSeen(r.p.catalog, r.p.warehouse, rows, r.cfg.Name, r.cfg.Dedup.Column)
+	return dedup.New(r.cfg.Dedup, dec, seen, dedup.Options{Pipeline: r.cfg.Name, Log: r.log, Metrics: r.dm})
 }
 
 // wanted is the schema that is asked of the table: schema, which is the contract's after the transform. Where fields that do not fit get columns of their own, which
@@ -221,8 +235,8 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		}
 	}
 	v, s := judge(f), f.engine
-	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered),
-		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
+	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered+s.Duplicates),
+		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Duplicates: s.Duplicates, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
 		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,

@@ -38,9 +38,10 @@ type PipelineStatus struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	Rows            int64   `json:"rows"`
 	DeadLetters     int64   `json:"dead_letters"`
-	Events          int64   `json:"events"`             // decoded: rows and dead letters, before a transform
-	CompleteEvents  int64   `json:"complete_events"`    // of them those with nothing missing of what the contract wants
-	Filtered        int64   `json:"filtered,omitempty"` // records that the transform's filter kept out
+	Events          int64   `json:"events"`               // decoded: rows and dead letters, before a transform
+	CompleteEvents  int64   `json:"complete_events"`      // of them those with nothing missing of what the contract wants
+	Filtered        int64   `json:"filtered,omitempty"`   // records that the transform's filter kept out
+	Duplicates      int64   `json:"duplicates,omitempty"` // records that deduplication dropped
 	Snapshots       int64   `json:"snapshots"`
 	PendingRows     int64   `json:"pending_rows"`
 	PendingSeconds  float64 `json:"pending_seconds"`
@@ -121,6 +122,9 @@ func stages(f facts, v Verdict, lastPhases string) []Stage {
 		Says: plural(s.Rows, "row") + ", " + plural(s.DeadLetters, "dead letter") + "; last " + ago(s.LastDecode)}
 	if s.Filtered > 0 {
 		decode.Says = plural(s.Filtered, "record") + " filtered, " + decode.Says
+	}
+	if s.Duplicates > 0 {
+		decode.Says = plural(s.Duplicates, "duplicate") + " dropped, " + decode.Says
 	}
 	batch := Stage{Name: "batch", Moves: !s.Backpressure || s.CommitError == "",
 		Says: plural(s.PendingRows, "row") + " wait for the next commit"}

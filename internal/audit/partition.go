@@ -40,7 +40,7 @@ func (a *auditor) newPartition(id int32, c *chain) *partition {
 		if at, ok := c.record.LastRow[id]; ok {
 			p.LastRow = at
 		}
-		p.claim = claim{c.record.Filtered[id]}
+		p.claim = claimOf(c.record, id)
 	}
 	p.deleted = orEmpty(a.rowsGone.of[id]).Clone()
 	p.deleted.Or(orEmpty(a.deadGone.of[id]))

@@ -68,6 +68,7 @@ type Partition struct {
 	Compacted     int64 `json:"compacted"`      // offsets that log compaction emptied before they were read
 	CompactedRows int64 `json:"compacted_rows"` // rows whose record log compaction has removed since
 	Filtered      int64 `json:"filtered"`       // records that the pipeline's filter kept out, by its record
+	Duplicates    int64 `json:"duplicates"`     // records that the pipeline's deduplication dropped, by its record
 	Unexplained   int64 `json:"unexplained"`
 	Deleted       int64 `json:"deleted"` // offsets of rows and dead letters that another engine's delete files take out, and no other row has
 	Gaps          int64 `json:"gaps"`    // offsets that kafka had dropped before they were read, as the gaps table names them
@@ -158,7 +159,7 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "snapshot %d, pipeline %s, epoch %d; %d data files, %d rows, %d distinct offsets; %d of %d pages had a checksum, all right\n\n",
 		r.SnapshotID, cmp.Or(r.Pipeline, "unknown"), r.Epoch, r.Files, r.Rows, r.Distinct, r.PagesVerified, r.Pages)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tgaps\tdeleted\tfiltered\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
+	fmt.Fprintf(w, "partition\tfirst\tlast\trows\tdistinct\tdoubled\tdead letters\tcontrol\taborted\tcompacted\tgaps\tdeleted\tfiltered\tduplicates\tunexplained\tmissing\tphantom\tvector\tlast row\t\n")
 	for _, p := range r.Partitions {
 		log := func(n int64) string {
 			if !r.Kafka {
@@ -166,8 +167,8 @@ func (r *Report) String() string {
 			}
 			return fmt.Sprint(n)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
-			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Deleted, p.Filtered, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
+			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Deleted, p.Filtered, p.Duplicates, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	for _, p := range r.Problems {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -31,6 +32,15 @@ type ReadOptions struct {
 	BatchRows int64 // greatest rows of a batch; 0: 64 Ki
 	// Deleted are positions of rows, from 0, that Scan leaves out; nil: none.
 	Deleted *roaring64.Bitmap
+	// Within lets Scan pass over row groups none of whose values of a column lie in a range, as the file's statistics say; nil:
+	// none. Not together with Deleted, which counts all rows.
+	Within *Within
+}
+
+// Within is a range of a column of 64-bit integers or times, both ends included, as they are stored.
+type Within struct {
+	FieldID  int
+	From, To int64
 }
 
 const (
@@ -160,10 +170,7 @@ func (r *Reader) Scan(ctx context.Context, want *iceberg.Schema, fn func(arrow.R
 	if len(leaves) == 0 {
 		return r.nulls(ctx, pass)
 	}
-	groups := make([]int, r.pq.NumRowGroups())
-	for i := range groups {
-		groups[i] = i
-	}
+	groups, expect := r.groups()
 	rr, err := r.arrow.GetRecordReader(ctx, leaves, groups)
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", r.name, ErrCorrupt, err)
@@ -186,10 +193,45 @@ func (r *Reader) Scan(ctx context.Context, want *iceberg.Schema, fn func(arrow.R
 		}
 		return fmt.Errorf("%s: %w: %w", r.name, ErrCorrupt, err)
 	}
-	if rows != r.pq.NumRows() {
-		return fmt.Errorf("%s: %w: %d rows, the footer says %d", r.name, ErrCorrupt, rows, r.pq.NumRows())
+	if rows != expect {
+		return fmt.Errorf("%s: %w: %d rows, the footer says %d", r.name, ErrCorrupt, rows, expect)
 	}
 	return nil
+}
+
+// groups are the row groups to be read, and how many rows they have.
+func (r *Reader) groups() (groups []int, rows int64) {
+	leaf := -1
+	if w := r.opt.Within; w != nil && r.opt.Deleted == nil {
+		for i := range r.arrow.Manifest.Fields {
+			f := &r.arrow.Manifest.Fields[i]
+			if id, ok := fieldID(*f.Field); ok && id == w.FieldID {
+				leaf = f.ColIndex
+			}
+		}
+	}
+	for i := range r.pq.NumRowGroups() {
+		g := r.pq.MetaData().RowGroup(i)
+		if leaf >= 0 && r.outside(g, leaf) {
+			continue
+		}
+		groups, rows = append(groups, i), rows+g.NumRows()
+	}
+	return groups, rows
+}
+
+// outside tells that no value of a row group lies in the range that is asked for.
+func (r *Reader) outside(g *metadata.RowGroupMetaData, leaf int) bool {
+	c, err := g.ColumnChunk(leaf)
+	if err != nil {
+		return false
+	}
+	st, err := c.Statistics()
+	if err != nil || st == nil || !st.HasMinMax() {
+		return false
+	}
+	s, ok := st.(*metadata.Int64Statistics)
+	return ok && (s.Max() < r.opt.Within.From || s.Min() > r.opt.Within.To)
 }
 
 // leaves returns the file's column indices under the top-level fields that want names.

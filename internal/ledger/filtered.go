@@ -12,7 +12,7 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
-// Filtered is what a record says of the offsets of a partition that a filter kept out, since the table began: how many,
+// Filtered is what a record says of the offsets of a partition that a filter kept out, or that deduplication dropped, since the table began: how many,
 // which was the first, and a digest that tells which they were without naming them.
 type Filtered struct {
 	First, Count int64

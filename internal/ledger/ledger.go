@@ -45,20 +45,21 @@ const ColGapNext = "next_offset" // long
 
 // The summary keys of a snapshot that Firn makes. See docs/format/summary.md.
 const (
-	KeyVersion   = "firn.v"
-	KeyPipeline  = "firn.pipeline"
-	KeyBatchID   = "firn.batch-id"
-	KeyEpoch     = "firn.epoch"
-	KeyClusterID = "firn.cluster-id"
-	KeyTopicID   = "firn.topic-id"
-	KeyRange     = "firn.range"
-	KeyOffsets   = "firn.offsets"
-	KeyLastRow   = "firn.last-row"
-	KeyWatermark = "firn.watermark"
-	KeyPrev      = "firn.prev"
-	KeyTraceID   = "firn.trace-id"
-	KeyKind      = "firn.kind"
-	KeyFiltered  = "firn.filtered"
+	KeyVersion    = "firn.v"
+	KeyPipeline   = "firn.pipeline"
+	KeyBatchID    = "firn.batch-id"
+	KeyEpoch      = "firn.epoch"
+	KeyClusterID  = "firn.cluster-id"
+	KeyTopicID    = "firn.topic-id"
+	KeyRange      = "firn.range"
+	KeyOffsets    = "firn.offsets"
+	KeyLastRow    = "firn.last-row"
+	KeyWatermark  = "firn.watermark"
+	KeyPrev       = "firn.prev"
+	KeyTraceID    = "firn.trace-id"
+	KeyKind       = "firn.kind"
+	KeyFiltered   = "firn.filtered"
+	KeyDuplicates = "firn.duplicates"
 )
 
 // Kind says what made a snapshot.
@@ -97,18 +98,19 @@ var ErrNoRecord = errors.New("snapshot carries no firn record")
 
 // Record is what every snapshot of Firn carries: which batch it is and where Kafka stands after it.
 type Record struct {
-	Version   int
-	Kind      Kind
-	Pipeline  string
-	BatchID   string // UUIDv7
-	Epoch     int64  // rewind generation, from 0
-	ClusterID string
-	TopicID   string             // "n/a" where the broker gives none
-	Ranges    []offset.Range     // what moved, sorted by partition
-	Offsets   offset.Vector      // the whole vector after this snapshot
-	LastRow   offset.Vector      // per partition the last offset that gave a row; absent when none did
-	Filtered  map[int32]Filtered // per partition the offsets that a filter kept out so far; absent where none was
-	Watermark time.Time          // greatest event time seen, less the allowed lateness; zero when unknown
-	Prev      int64              // Firn's snapshot before this one; 0 when none
-	TraceID   string             // of the batch's trace; empty when tracing is off
+	Version    int
+	Kind       Kind
+	Pipeline   string
+	BatchID    string // UUIDv7
+	Epoch      int64  // rewind generation, from 0
+	ClusterID  string
+	TopicID    string             // "n/a" where the broker gives none
+	Ranges     []offset.Range     // what moved, sorted by partition
+	Offsets    offset.Vector      // the whole vector after this snapshot
+	LastRow    offset.Vector      // per partition the last offset that gave a row; absent when none did
+	Filtered   map[int32]Filtered // per partition the offsets that a filter kept out so far; absent where none was
+	Duplicates map[int32]Filtered // and those of events that were there already (docs/deduplication.md)
+	Watermark  time.Time          // greatest event time seen, less the allowed lateness; zero when unknown
+	Prev       int64              // Firn's snapshot before this one; 0 when none
+	TraceID    string             // of the batch's trace; empty when tracing is off
 }

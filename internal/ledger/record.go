@@ -37,12 +37,14 @@ func (r Record) Summary() (map[string]string, error) {
 	if !r.Watermark.IsZero() {
 		m[KeyWatermark] = r.Watermark.UTC().Format(time.RFC3339Nano)
 	}
-	filtered, err := encodeFiltered(r.Filtered, r.Offsets)
-	if err != nil {
-		return nil, fmt.Errorf("firn record: %w", err)
-	}
-	if filtered != "" {
-		m[KeyFiltered] = filtered
+	for key, set := range map[string]map[int32]Filtered{KeyFiltered: r.Filtered, KeyDuplicates: r.Duplicates} {
+		text, err := encodeFiltered(set, r.Offsets)
+		if err != nil {
+			return nil, fmt.Errorf("firn record: %s: %w", key, err)
+		}
+		if text != "" {
+			m[key] = text
+		}
 	}
 	if r.TraceID != "" {
 		m[KeyTraceID] = r.TraceID
@@ -82,6 +84,9 @@ func ParseSummary(props map[string]string) (Record, error) {
 	}
 	if r.Filtered, err = decodeFiltered(props[KeyFiltered], r.Offsets); err != nil {
 		return bad(KeyFiltered, err)
+	}
+	if r.Duplicates, err = decodeFiltered(props[KeyDuplicates], r.Offsets); err != nil {
+		return bad(KeyDuplicates, err)
 	}
 	if w := props[KeyWatermark]; w != "" {
 		if r.Watermark, err = time.Parse(time.RFC3339Nano, w); err != nil {
