@@ -32,7 +32,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		dead:    counter("firn_engine_dead_letters_total", "Records that gave no row, by reason.", "reason"),
 		skipped: counter("firn_engine_skipped_offsets_total", "Offsets without a record: control, aborted or compacted away."),
 		filtered: counter("firn_engine_filtered_total",
-			"Records that the pipeline's filter kept out: neither rows nor dead letters."),
+			"Records that the pipeline's filter kept out, and tombstones of an envelope: neither rows nor dead letters."),
 		duplicates: counter("firn_engine_duplicates_total",
 			"Records that deduplication dropped, because the event is a row already: neither rows nor dead letters."),
 		bytes:   counter("firn_engine_payload_bytes_total", "Payload bytes decoded."),

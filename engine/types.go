@@ -145,7 +145,7 @@ type Decoded struct {
 	MinKafka time.Time  // smallest Kafka timestamp; zero when no record
 	TraceIDs [][16]byte // sampled from record headers (traceparent), at most 100
 	Skipped  int64      // offsets in Range without a record: control, aborted, compacted
-	Filtered []int64    // ascending offsets of records that a filter kept out: they are neither rows nor dead letters
+	Filtered []int64    // ascending offsets of records that a filter kept out, and of tombstones of an envelope: they are neither rows nor dead letters
 	// Duplicates are ascending offsets of records that deduplication dropped, because the event is a row already.
 	Duplicates []int64
 	// SchemaIDs are those of the registry's schemas that records were written with, as far as a bound allows.

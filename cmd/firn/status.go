@@ -63,7 +63,7 @@ func printStatus(w io.Writer, s *app.Status) {
 			row(w, "  complete", complete(p.CompleteEvents, p.Events))
 		}
 		if p.Filtered > 0 {
-			row(w, "  filtered", fmt.Sprintf("%d records that the transform's filter kept out", p.Filtered))
+			row(w, "  filtered", fmt.Sprintf("%d records without a row: kept out by the transform's filter, or tombstones of an envelope", p.Filtered))
 		}
 		if p.Duplicates > 0 {
 			row(w, "  duplicates", fmt.Sprintf("%d records whose event was a row already", p.Duplicates))

@@ -31,6 +31,7 @@ type Contract struct {
 	complete [][]string // columns that a complete event has, beside the required ones
 	lines    bool       // a record holds many events
 	extras   []extra    // columns that events give as a whole
+	envelope bool       // an event is a change of a row, in Debezium's envelope
 }
 
 // kind is how a value is read and stored.
@@ -70,6 +71,11 @@ func (t *valueType) jsonKind() string {
 		return "integer"
 	case kindDouble:
 		return "number"
+	case kindDate, kindTime:
+		if t.coded {
+			return "integer"
+		}
+		return "string"
 	case kindDecimal:
 		if t.text {
 			return "string"
@@ -92,7 +98,9 @@ type valueType struct {
 	doc       string
 	nullable  bool
 	text      bool  // a decimal that is written as a JSON string
-	epochUnit int64 // microseconds per unit of kindEpoch, or 0
+	coded     bool  // a date or time that is written as an integer, a decimal as base64
+	epochUnit int64 // microseconds per unit of kindEpoch and of coded times, or 0
+	nanos     bool  // the unit is a nanosecond, and epochUnit 1
 	precision int
 	scale     int
 	size      int     // bytes of kindFixed
@@ -253,6 +261,9 @@ func (c *Contract) find(path string) *valueType {
 }
 
 func (c *Contract) checkEventTime(path string) error {
+	if e := c.extra(path); e != nil && e.what == extraTime {
+		return nil
+	}
 	t := c.find(path)
 	if t == nil {
 		return fmt.Errorf("%w: event time %q is not a field of %s: name a date-time field by its dotted path, such as %s",

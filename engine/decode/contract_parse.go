@@ -30,7 +30,7 @@ var typeNames = []string{"string", "integer", "number", "boolean", "object", "ar
 // Formats by JSON type. Formats of JSON Schema that only annotate a string are kept as strings.
 var (
 	stringFormats     = []string{"date-time", "date", "time", "uuid", "decimal", "byte", "binary"}
-	integerFormats    = []string{"int32", "int64", "epoch-ms", "epoch-s", "epoch-us"}
+	integerFormats    = []string{"int32", "int64", "epoch-ms", "epoch-s", "epoch-us", "epoch-ns", "epoch-days", "time-ms", "time-us", "time-ns"}
 	numberFormats     = []string{"double", "decimal"}
 	annotationFormats = []string{"email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri", "uri-reference", "iri",
 		"iri-reference", "uri-template", "json-pointer", "relative-json-pointer", "regex", "duration", "password"}
@@ -270,7 +270,9 @@ func (p *contractParser) stringType(t *tree, v *valueType, at string) error {
 		if s, _ := enc.str(); s != "base64" {
 			return problemf(at+"/contentEncoding", "only \"base64\" is supported")
 		}
-		f = "byte"
+		if v.coded = f == "decimal"; !v.coded {
+			f = "byte"
+		}
 	}
 	kinds := map[string]kind{"": kindString, "date-time": kindTimestamp, "date": kindDate, "time": kindTime, "uuid": kindUUID,
 		"decimal": kindDecimal, "byte": kindBinary, "binary": kindBinary}
@@ -303,6 +305,16 @@ func (p *contractParser) integerType(t *tree, v *valueType, at string) error {
 		v.kind, v.epochUnit = kindEpoch, 1_000
 	case "epoch-us":
 		v.kind, v.epochUnit = kindEpoch, 1
+	case "epoch-ns":
+		v.kind, v.epochUnit, v.nanos = kindEpoch, 1, true
+	case "epoch-days":
+		v.kind, v.coded = kindDate, true
+	case "time-ms":
+		v.kind, v.coded, v.epochUnit = kindTime, true, 1_000
+	case "time-us":
+		v.kind, v.coded, v.epochUnit = kindTime, true, 1
+	case "time-ns":
+		v.kind, v.coded, v.epochUnit, v.nanos = kindTime, true, 1, true
 	default:
 		v.kind = kindLong
 	}

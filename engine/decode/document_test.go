@@ -2,6 +2,7 @@ package decode
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -91,7 +92,17 @@ func (g *document) value(t *valueType) {
 		g.b.WriteString(pick(rapid.OneOf(intNumber, intNumber, anyNumber)))
 	case kindDouble:
 		g.b.WriteString(pick(anyNumber))
+	case kindDate, kindTime:
+		if t.coded {
+			g.b.WriteString(pick(rapid.OneOf(intNumber, intNumber, anyNumber)))
+			return
+		}
+		g.text(pick(textOf(t)))
 	case kindDecimal:
+		if t.coded {
+			g.text(base64.StdEncoding.EncodeToString(rapid.SliceOfN(rapid.Byte(), 0, 18).Draw(g.t, "bytes")))
+			return
+		}
 		if s := pick(rapid.OneOf(rapid.StringMatching(`-?(0|[1-9][0-9]{0,3})(\.[0-9]{1,2})?`), anyNumber)); t.text {
 			g.text(s)
 		} else {

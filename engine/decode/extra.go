@@ -22,17 +22,30 @@ type extra struct {
 type extraKind uint8
 
 const (
-	extraRest extraKind = iota // members of the event that no field names
+	extraRest   extraKind = iota // members of the event that no field names
+	extraOp                      // of an envelope: what was done to the row
+	extraTime                    // when the connector saw it
+	extraSource                  // where it was done
 	extraKinds
 )
 
 // extraColumns are the columns of a table by what they hold; nil for what the contract does not keep.
 type extraColumns [extraKinds]*column
 
-func (k extraKind) icebergType() iceberg.Type { return iceberg.PrimitiveTypes.String }
+func (k extraKind) icebergType() iceberg.Type {
+	if k == extraTime {
+		return iceberg.PrimitiveTypes.TimestampTz
+	}
+	return iceberg.PrimitiveTypes.String
+}
 
 func (k extraKind) doc() string {
-	return "members of the event that the schema does not name, as one JSON object"
+	return [extraKinds]string{
+		extraRest:   "members of the event that the schema does not name, as one JSON object",
+		extraOp:     "what was done to the row: c created, r read in a snapshot, u updated, d deleted, t all rows truncated",
+		extraTime:   "when the connector processed the change",
+		extraSource: "where the change was made, as JSON",
+	}[k]
 }
 
 // extra is the contract's extra column of a name; nil when it has none.

@@ -11,15 +11,18 @@ import (
 // JSON decodes JSON events of one contract into rows of one table schema. It implements engine.Decoder.
 type JSON struct {
 	rows
-	event *objectPlan
+	event  *objectPlan
+	change envelopePlan // of contracts with an envelope
 
 	// State of the walk over the present payload.
-	buf  []byte // the payload and its padding
-	tmp  []byte // the last string that had escapes
-	open []byte // brackets open in a skipped value
-	keys keySet
-	day  dayCache
-	kept int // bytes of the present event's members in the rest's column, which are no value of it yet
+	buf    []byte // the payload and its padding
+	tmp    []byte // the last string that had escapes
+	raw    []byte // bytes that stood in the last base64 of a decimal
+	open   []byte // brackets open in a skipped value
+	keys   keySet
+	day    dayCache
+	rowEnd int // where the present row's object ended
+	kept   int // bytes of the present event's members in the rest's column, which are no value of it yet
 }
 
 var _ engine.Decoder = (*JSON)(nil)
@@ -33,41 +36,58 @@ func NewJSON(c *Contract, sc *iceberg.Schema, o Options) (*JSON, error) {
 		return nil, err
 	}
 	d.event.rest = d.extras[extraRest]
-	d.read = d.payload
+	if d.read = d.payload; c.envelope {
+		d.change.begin(c, d.event, &d.extras)
+		d.read = d.changed
+	}
 	return d, nil
 }
 
 // payload reads one event into the columns of the contract. On false d.failure says why, and the columns hold parts of
 // a row that the caller takes back.
 func (d *JSON) payload(value []byte) bool {
+	p := d.begin(value)
+	if p < 0 || !d.row(d.event, p) {
+		return false
+	}
+	return d.atEnd(d.rowEnd)
+}
+
+// begin takes a payload into the decoder's buffer and returns where its object begins, or -1.
+func (d *JSON) begin(value []byte) int {
 	d.size = len(value)
 	d.failure = failure{}
 	switch {
 	case len(value) == 0:
-		d.fail(ReasonEmptyValue, 0, "the record has no value")
-		return false
+		return d.fail(ReasonEmptyValue, 0, "the record has no value")
 	case len(value) > d.opt.MaxValueBytes:
-		d.fail(ReasonTooLarge, 0, "the value has %d bytes, at most %d are read", len(value), d.opt.MaxValueBytes)
-		return false
+		return d.fail(ReasonTooLarge, 0, "the value has %d bytes, at most %d are read", len(value), d.opt.MaxValueBytes)
 	}
 	d.buf = append(append(d.buf[:0], value...), zeroPad[:]...)
-	b := d.buf
-	p := space(b, 0)
-	if b[p] != '{' {
-		return d.noObject(b, p)
+	p := space(d.buf, 0)
+	if d.buf[p] != '{' {
+		d.noObject(d.buf, p)
+		return -1
 	}
+	return p
+}
+
+// row reads the object at p as a row of the columns. It ends at d.rowEnd.
+func (d *JSON) row(o *objectPlan, p int) bool {
 	d.kept = 0
-	if p = d.object(d.event, b, p+1); p < 0 {
+	if d.rowEnd = d.object(o, d.buf, p+1); d.rowEnd < 0 {
 		return false
 	}
-	if d.event.rest != nil {
-		d.endRest(d.event.rest)
+	if o.rest != nil {
+		d.endRest(o.rest)
 	}
-	if b[p] <= ' ' {
-		p = space(b, p)
-	}
-	if p != d.size {
-		d.fail(ReasonInvalidJSON, p, "found %s after the end of the event", describeByte(b[p]))
+	return true
+}
+
+// atEnd tells whether nothing but space follows from p on.
+func (d *JSON) atEnd(p int) bool {
+	if p = space(d.buf, p); p != d.size {
+		d.fail(ReasonInvalidJSON, p, "found %s after the end of the event", describeByte(d.buf[p]))
 		return false
 	}
 	return true
@@ -79,8 +99,7 @@ func (d *JSON) noObject(b []byte, p int) bool {
 	if end < 0 {
 		return false
 	}
-	if end = space(b, end); end != d.size {
-		d.fail(ReasonInvalidJSON, end, "found %s after the end of the event", describeByte(b[end]))
+	if !d.atEnd(end) {
 		return false
 	}
 	d.fail(ReasonWrongType, p, "%s where the contract wants object", typeOfByte(b[p]))

@@ -24,6 +24,8 @@ const everyKind = `{"type":"object","properties":{
 	"ts":{"type":["string","null"],"format":"date-time"},"ms":{"type":"integer","format":"epoch-ms"},"d":{"type":"string","format":"date"},
 	"t":{"type":"string","format":"time"},"u":{"type":"string","format":"uuid"},"dec":{"type":"number","format":"decimal","x-precision":20,"x-scale":4},
 	"tdec":{"type":["string","null"],"format":"decimal","x-precision":5,"x-scale":2},"bin":{"type":"string","format":"byte"},
+	"ns":{"type":["integer","null"],"format":"epoch-ns"},"day":{"type":"integer","format":"epoch-days"},"tms":{"type":"integer","format":"time-ms"},"tns":{"type":"integer","format":"time-ns"},
+	"bdec":{"type":["string","null"],"format":"decimal","contentEncoding":"base64","x-precision":20,"x-scale":3},
 	"arr":{"type":"array","items":{"type":["integer","null"]}},
 	"m":{"type":["object","null"],"additionalProperties":{"type":"array","items":{"type":"string"}}},
 	"o":{"type":["object","null"],"required":["x"],"properties":{"x":{"type":"integer"},"y":{"type":["string","null"]},
@@ -187,16 +189,21 @@ func TestAgainstEncodingJSON(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{``, `{}`, event, `{"s":"\u00e4\ud83c\udfd4","i":-0,"n":1e-7,"ts":"2026-06-04T11:01:23.456+02:00","arr":[1,null],"m":{"k":["v"]},"o":{"x":1,"list":[{"z":1.5},null]}}`,
 		`{"t":"11:01:23","u":"6ba7b810-9dad-11d1-80b4-00c04fd430c8","dec":1.25,"tdec":"1.2","bin":"AAEC","d":"2026-06-04","ms":1780570883456,"b":true,"en":"ü","len":"abc"}`,
+		`{"before":null,"after":{"i":1},"source":{"lsn":1},"op":"u","ts_ms":1}`, `{"schema":{"fields":[{"field":"after","fields":[{"field":"ns","name":"io.debezium.time.Date"}]}]},"payload":{"op":"d","before":{"ns":1,"day":2,"bdec":"AYw="}}}`,
 		`{"x":[{"y":[1.5e3,"\n",false]}],"l":9223372036854775808}`, "{\"s\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}
 	contracts := []*Contract{contractOf(f, everyKind), withRest(f, everyKind, "_rest")}
 	decoders := []*JSON{decoderOf(f, contracts[0], Options{}), decoderOf(f, contracts[1], Options{})}
+	changes := changesOf(f, everyKind, Options{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for i, d := range decoders {
 			if err := against(contracts[i], d, payload); err != nil {
 				t.Fatalf("%q\n%v", payload, err)
 			}
+		}
+		if err := asChange(t, decoders[0], changes, payload); err != nil {
+			t.Fatalf("%q\n%v", payload, err)
 		}
 	})
 }

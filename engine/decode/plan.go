@@ -23,6 +23,8 @@ type valuePlan struct {
 	precision int
 	scale     int
 	epochUnit int64
+	coded     bool // valueType says what these are
+	nanos     bool
 	col       *column
 	checks    *checks
 	obj       *objectPlan // kindStruct
@@ -51,6 +53,7 @@ type fieldPlan struct {
 	next     int // the field that is expected after this one
 	name     string
 	required bool
+	demanded bool // the table requires it, so that no row may lack it
 	absent   bool // a writer of Protobuf's does not have it: null
 }
 
@@ -169,7 +172,7 @@ func (pl *planner) structField(obj *objectPlan, t *valueType, f iceberg.NestedFi
 	if err != nil {
 		return nil, err
 	}
-	obj.fields = append(obj.fields, fieldPlan{keyToken: newKeyToken(c.name), val: val, name: c.name, required: c.required})
+	obj.fields = append(obj.fields, fieldPlan{keyToken: newKeyToken(c.name), val: val, name: c.name, required: c.required, demanded: f.Required})
 	return val.col, nil
 }
 
@@ -203,7 +206,7 @@ func (o *objectPlan) column(path string) *column {
 }
 
 func (pl *planner) value(t *valueType, it iceberg.Type, dt arrow.DataType, path string, depth int) (valuePlan, error) {
-	v := valuePlan{kind: t.kind, nullable: t.nullable, text: t.text, precision: t.precision, scale: t.scale, epochUnit: t.epochUnit,
+	v := valuePlan{kind: t.kind, nullable: t.nullable, text: t.text, precision: t.precision, scale: t.scale, epochUnit: t.epochUnit, coded: t.coded, nanos: t.nanos,
 		checks: t.checks, name: t.jsonKind(), depth: depth, avro: t.avro, proto: t.proto}
 	if nests := t.kind >= kindStruct; nests && depth > pl.maxDepth {
 		return v, pl.errorf(path, "the contract nests deeper than max_depth = %d", pl.maxDepth)

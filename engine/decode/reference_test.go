@@ -82,10 +82,10 @@ var jsonKindOf = map[kind]byte{kindInt: '0', kindLong: '0', kindEpoch: '0', kind
 // reference says what a value of the contract's type is, in plain Go, or why it is refused. depth is the nesting around it.
 func reference(t *valueType, n *node, depth int) (any, *refused) {
 	want, ok := jsonKindOf[t.kind]
-	switch {
-	case t.kind == kindDecimal && !t.text:
-		want = '0'
-	case !ok:
+	if !t.text && (t.kind == kindDecimal || t.coded) {
+		want, ok = '0', true
+	}
+	if !ok {
 		want = '"'
 	}
 	if n.kind != want {
@@ -130,6 +130,10 @@ func reference(t *valueType, n *node, depth int) (any, *refused) {
 		return n.truth, nil
 	case kindInt, kindLong, kindEpoch, kindDouble:
 		return referenceNumber(t, n.text)
+	case kindDate, kindTime:
+		if t.coded {
+			return referenceNumber(t, n.text)
+		}
 	}
 	return referenceText(t, n.text)
 }
@@ -188,10 +192,15 @@ func referenceNumber(t *valueType, text string) (any, *refused) {
 		return nil, &refused{ReasonOutOfRange, ""}
 	}
 	v := r.Num().Int64()
+	if t.nanos {
+		v = new(big.Int).Div(r.Num(), big.NewInt(1000)).Int64() // rounds down
+	}
+	day := int64(86_400_000_000) / max(t.epochUnit, 1)
 	switch {
 	case t.checks != nil && t.checks.minInt != nil && v < *t.checks.minInt,
 		t.kind == kindInt && (v < math.MinInt32 || v > math.MaxInt32),
-		t.kind == kindEpoch && (v < -62_167_219_200_000 || v > 253_402_300_799_999):
+		t.kind == kindDate && (v < -719_528 || v > 2_932_896), t.kind == kindTime && (v < 0 || v >= day),
+		t.kind == kindEpoch && !t.nanos && (v < -62_167_219_200_000 || v > 253_402_300_799_999):
 		return nil, &refused{ReasonOutOfRange, ""}
 	}
 	return v * max(t.epochUnit, 1), nil
@@ -258,6 +267,20 @@ func referenceText(t *valueType, s string) (any, *refused) {
 		}
 		return raw, nil
 	case kindDecimal:
+		if t.coded {
+			raw, err := base64.StdEncoding.Strict().DecodeString(s)
+			if err != nil || strings.ContainsAny(s, "\r\n") || len(raw) == 0 {
+				return nil, malformed
+			}
+			x := new(big.Int).SetBytes(raw)
+			if raw[0] >= 0x80 {
+				x.Sub(x, new(big.Int).Lsh(big.NewInt(1), uint(8*len(raw))))
+			}
+			if new(big.Int).Abs(x).Cmp(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(t.precision)), nil)) >= 0 {
+				return nil, &refused{ReasonOutOfRange, ""}
+			}
+			return x.String(), nil
+		}
 		if t.text && (s == "" || strings.TrimSpace(s) != s || !json.Valid([]byte(s)) || (s[0] != '-' && s[0]-'0' > 9)) {
 			return nil, malformed
 		}

@@ -88,6 +88,7 @@ type rows struct {
 	rules     ruleSet
 	ruled     bool // there are rules
 	lines     bool // a record holds many events
+	envelope  bool // an event is a change of a row; a record without a value is none
 
 	ingestedAt int64 // of the rows of the present batch, microseconds
 
@@ -96,8 +97,10 @@ type rows struct {
 	read func(value []byte) bool
 	halt error
 
-	bytes   int64 // of the payloads of the present batch
-	size    int   // of the present payload
+	bytes   int64  // of the payloads of the present batch
+	size    int    // of the present payload
+	inside  string // JSON pointer to the part of the present payload that the row is made of
+	partial bool   // and that part need not have what the contract requires
 	failure failure
 	unknown int64 // fields read over so far
 }
@@ -113,7 +116,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 	if err != nil {
 		return rows{}, nil, fmt.Errorf("%w: the table's schema has no Arrow form: %w", ErrContract, err)
 	}
-	d := rows{opt: o, schema: as, table: sc, lines: c.lines}
+	d := rows{opt: o, schema: as, table: sc, lines: c.lines, envelope: c.envelope}
 	pl := planner{contract: c, alloc: o.Mem, maxDepth: o.MaxDepth}
 	fields := sc.Fields()
 	var event *objectPlan
@@ -139,7 +142,9 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 		if err := c.checkEventTime(path); err != nil {
 			return rows{}, nil, err
 		}
-		d.eventTime = event.column(path)
+		if d.eventTime = event.column(path); d.eventTime == nil {
+			d.eventTime = d.extras[extraTime]
+		}
 	}
 	return d, event, nil
 }
@@ -221,6 +226,10 @@ func (d *rows) records(f *engine.Fetch, out *engine.Decoded) {
 		if r.TimestampMs >= 0 && (r.TimestampMs < minKafka || minKafka < 0) {
 			minKafka = r.TimestampMs
 		}
+		if d.envelope && r.Value == nil {
+			out.Filtered = append(out.Filtered, r.Offset)
+			continue
+		}
 		if d.lines && r.Line == 0 {
 			d.eachLine(r, out)
 		} else {
@@ -242,7 +251,9 @@ func (d *rows) event(r *engine.Record, value []byte, line int32, out *engine.Dec
 		if d.halt != nil {
 			return
 		}
-		d.rules.refused(d.failure)
+		if !d.envelope || d.inside != "" { // what an envelope lacks is no column's
+			d.rules.refused(d.failure, d.inside)
+		}
 		out.Dead = append(out.Dead, d.deadLetter(r, value, line))
 		return
 	}
@@ -261,11 +272,11 @@ func (d *rows) event(r *engine.Record, value []byte, line int32, out *engine.Dec
 // keeps holds the row that was just read against the rules of the contract; false when it is a dead letter.
 func (d *rows) keeps() bool {
 	row := d.led.offset.n
-	r := d.rules.hold(row)
+	r := d.rules.hold(row, d.partial)
 	if r == nil {
 		return true
 	}
-	d.failure = failure{reason: r.reason, place: r.place(), message: cut(r.wanted(), maxMessage)}
+	d.failure = failure{reason: r.reason, place: d.inside + r.place(), message: cut(r.wanted(), maxMessage)}
 	d.root.rollback(row)
 	return false
 }

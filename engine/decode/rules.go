@@ -366,7 +366,11 @@ func (c *checks) stored(t *valueType) *checks {
 		if n == nil {
 			return nil
 		}
-		v := min(max(*n, minMicros/t.epochUnit-1), maxMicros/t.epochUnit+1) * t.epochUnit
+		v := *n
+		if t.nanos {
+			v = floorMicros(v) // as values are cut down
+		}
+		v = min(max(v, minMicros/t.epochUnit-1), maxMicros/t.epochUnit+1) * t.epochUnit
 		return &v
 	}
 	out.minInt, out.maxInt = scale(c.minInt), scale(c.maxInt)

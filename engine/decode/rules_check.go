@@ -61,12 +61,12 @@ func newRuleSet(c *Contract, event *objectPlan, flags *column) (ruleSet, error) 
 }
 
 // hold holds the row that was just read, at index row, against the rules. The first that makes a dead letter of it is
-// returned; else values are null, and the row flagged, as the rules say.
-func (rs *ruleSet) hold(row int) *boundRule {
+// returned; else values are null, and the row flagged, as the rules say. A partial row may lack what rules require.
+func (rs *ruleSet) hold(row int, partial bool) *boundRule {
 	flagged := 0
 	for i := range rs.rules {
 		r := &rs.rules[i]
-		if !r.brokenBy(row) {
+		if partial && r.checks == nil || !r.brokenBy(row) {
 			continue
 		}
 		r.seen++
@@ -199,11 +199,12 @@ func (rs *ruleSet) completeRows(n int) int64 {
 var contractReasons = []string{ReasonMissingField, ReasonWrongType, ReasonInvalidFormat, ReasonOutOfRange, ReasonNotInEnum, ReasonNoMatch}
 
 // refused counts a dead letter that the reading of values made for a reason of the contract's.
-func (rs *ruleSet) refused(f failure) {
+// inside is the pointer to the part of the payload that the columns are made of.
+func (rs *ruleSet) refused(f failure, inside string) {
 	if !slices.Contains(contractReasons, f.reason) {
 		return
 	}
-	if col := rs.event.dotted(f.place); col != "" {
+	if col := rs.event.dotted(strings.TrimPrefix(f.place, inside)); col != "" {
 		rs.broken[engine.Violation{Column: col, Rule: f.reason, Action: string(ActionDeadLetter)}]++
 	}
 }

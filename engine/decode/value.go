@@ -69,7 +69,10 @@ func (d *JSON) value(v *valuePlan, b []byte, p int) int {
 			return d.formatted(v, b, p)
 		}
 	default:
-		if c == '"' {
+		if v.coded && (c == '-' || c-'0' < 10) {
+			return d.coded(v, b, p)
+		}
+		if c == '"' && !v.coded {
 			return d.formatted(v, b, p)
 		}
 	}
@@ -243,6 +246,9 @@ func (d *JSON) storeInt(v *valuePlan, x int64, p, end int) int {
 			return end
 		}
 	case kindEpoch:
+		if v.nanos {
+			x = floorMicros(x)
+		}
 		if x < minMicros/v.epochUnit || x > maxMicros/v.epochUnit {
 			return d.fail(ReasonOutOfRange, p, "the time lies outside the years 0000 to 9999 (is the unit right?)")
 		}
@@ -325,6 +331,12 @@ func (d *JSON) formatted(v *valuePlan, b []byte, p int) int {
 		}
 		return end
 	}
+	if v.coded {
+		if !d.codedDecimal(v, s, p) {
+			return -1
+		}
+		return end
+	}
 	d.tmp = append(append(d.tmp[:0], s...), zeroPad[:]...) // the parsers below read in words, past the end of what they accept
 	t := d.tmp
 	var ok bool
@@ -378,15 +390,20 @@ func (c *column) appendFixed(v []byte) {
 var strictBase64 = base64.StdEncoding.Strict()
 
 func (d *JSON) base64(col *column, s []byte) bool {
+	raw, ok := strictBytes(col.room(base64.StdEncoding.DecodedLen(len(s))), s)
+	if ok {
+		col.endBytes(len(raw))
+	}
+	return ok
+}
+
+// strictBytes decodes base64 into dst, which has room for it.
+func strictBytes(dst, s []byte) ([]byte, bool) {
 	if bytes.IndexByte(s, '\n') >= 0 || bytes.IndexByte(s, '\r') >= 0 { // which encoding/base64 reads over
-		return false
+		return nil, false
 	}
-	n, err := strictBase64.Decode(col.room(base64.StdEncoding.DecodedLen(len(s))), s)
-	if err != nil {
-		return false
-	}
-	col.endBytes(n)
-	return true
+	n, err := strictBase64.Decode(dst, s)
+	return dst[:n], err == nil
 }
 
 // skip checks the value at p and everything in it, and returns the position after it. depth is the nesting around it.

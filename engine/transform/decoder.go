@@ -172,6 +172,7 @@ func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBa
 		}
 		i = end
 	}
+	slices.Sort(o.Filtered) // the decoder may have left records out, too
 	defer func() { x.give(keep) }()
 	if len(keep) == x.n {
 		rows.Retain()

@@ -53,6 +53,10 @@ func (p Pipeline) checkFormat() error {
 		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
 	case !p.isJSON() && p.Rest != "":
 		return errors.New("rest: only JSON events have fields that their schema does not name; take it out")
+	case !p.isJSON() && p.Envelope.Type != "":
+		return errors.New("envelope: change events are read in JSON alone; take it out, or have Debezium take the envelope off (ExtractNewRecordState)")
+	case p.Format == formatLines && p.Envelope.Type != "":
+		return errors.New("envelope: a change event is a record of its own: write format: json")
 	case p.Format != formatAvro && len(p.Writers) > 0:
 		return errors.New("writer_schemas: they are for Avro's single-object encoding; take them out")
 	case p.Format != formatProtobuf && (p.Message != "" || p.Framing != ""):
@@ -119,6 +123,11 @@ func (f *format) load(raw []byte, refs []registry.Reference, name string) (*deco
 	}
 	if f.cfg.Format == formatLines {
 		c = c.WithLines()
+	}
+	if f.cfg.Envelope.Type != "" {
+		if c, err = c.WithEnvelope(f.cfg.Envelope); err != nil {
+			return nil, err
+		}
 	}
 	if f.cfg.Rest != "" {
 		if c, err = c.WithRest(f.cfg.Rest); err != nil {
