@@ -36,10 +36,11 @@ const (
 
 // topicLog is the log of one topic. Only the driver changes it.
 type topicLog struct {
-	parts map[int32][]slot
-	txs   []int // states, from transaction 1 on
-	epoch int32
-	lined bool // records hold several events, one a line
+	parts   map[int32][]slot
+	txs     []int // states, from transaction 1 on
+	epoch   int32
+	lined   bool // records hold several events, one a line
+	deduped bool // events have ids, and some come again
 }
 
 func newTopicLog() *topicLog {
@@ -164,6 +165,9 @@ func (l *topicLog) gives(p int32, o int64, kind byte, contract int) byte {
 // payload is the value of the record at an offset.
 func (l *topicLog) payload(p int32, o int64) []byte {
 	lines := l.lines(p, o)
+	if id := l.id(p, o); id != "" && lines[0] == isRow {
+		return fmt.Appendf(nil, `{"user":"ada","n":1,"id":%q}`, id)
+	}
 	if !l.lined {
 		return payloads[lines[0]]
 	}
@@ -180,6 +184,22 @@ var payloads = map[byte][]byte{
 	isVaried: []byte(`{"user":"ada","n":7}`),
 }
 
+// id is that of the event at an offset, if it has one.
+func (l *topicLog) id(p int32, o int64) string {
+	if k := (o*o + 3*int64(p)) % 11; l.deduped && k != 0 {
+		return fmt.Sprint("event ", k)
+	}
+	return ""
+}
+
+// at is the time of the record at an offset, in milliseconds.
+func (l *topicLog) at(o int64) int64 {
+	if l.deduped {
+		return 1_000 + o*slotTime.Milliseconds()
+	}
+	return 1_000 + o
+}
+
 // stretch is a read of at most n offsets from at on, read-committed.
 func (l *topicLog) stretch(p int32, at int64, n int, now time.Time) *engine.Fetch {
 	stable := l.stable(p)
@@ -194,7 +214,7 @@ func (l *topicLog) stretch(p int32, at int64, n int, now time.Time) *engine.Fetc
 			f.Aborted++
 		default:
 			v := l.payload(p, o)
-			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: 1_000 + o, Value: v})
+			f.Records = append(f.Records, engine.Record{Offset: o, TimestampMs: l.at(o), Value: v})
 			f.Bytes += int64(len(v))
 		}
 	}

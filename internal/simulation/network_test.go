@@ -22,7 +22,7 @@ import (
 // call is one request of a writer that waits at the gate. A writer has at most one in each lane.
 type call struct {
 	w       *writer
-	lane    string // poll, load, commit, put: what is drawn for it, and its place in the order
+	lane    string // poll, load, seen, commit, put: what is drawn for it, and its place in the order
 	note    string
 	run     func(context.Context) error // the effect, at the server
 	refuse  error                       // the answer of a server that does not want it; wraps "nothing happened"
@@ -99,8 +99,19 @@ var (
 	errLost    = fmt.Errorf("%w: the connection was cut", catalog.ErrUnknownOutcome)
 )
 
-func (l *line) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (t *catalog.Table, err error) {
-	c := &call{lane: "load", refuse: errRefused, unknown: errRefused}
+func (l *line) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
+	return l.load(ctx, "load", id, how)
+}
+
+// seenLine is the catalog as a writer's deduplication reaches it, beside its commits.
+type seenLine struct{ line }
+
+func (l *seenLine) LoadTable(ctx context.Context, id catalog.Identifier, how catalog.Load) (*catalog.Table, error) {
+	return l.load(ctx, "seen", id, how)
+}
+
+func (l *line) load(ctx context.Context, lane string, id catalog.Identifier, how catalog.Load) (t *catalog.Table, err error) {
+	c := &call{lane: lane, refuse: errRefused, unknown: errRefused}
 	c.run = func(ctx context.Context) error {
 		t, err = l.m.LoadTable(ctx, id, how)
 		return err

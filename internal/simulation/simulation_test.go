@@ -63,8 +63,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf(">> %d schedules from seed %d in %.1f s: %d commits, %d crashes at named places, %d late requests, %d rewinds, %d stops that a person resolved, %d looks at a fenced tail, %d hot rows compared",
-		*schedules, *firstSeed, time.Since(began).Seconds(), total.commits, total.crashes, total.late, total.rewinds, total.stops, total.fences, total.hot)
+	t.Logf(">> %d schedules from seed %d in %.1f s: %d commits, %d crashes at named places, %d late requests, %d rewinds, %d stops that a person resolved, %d looks at a fenced tail, %d hot rows compared, %d duplicates",
+		*schedules, *firstSeed, time.Since(began).Seconds(), total.commits, total.crashes, total.late, total.rewinds, total.stops, total.fences, total.hot, total.duplicates)
 	if *schedules < chunk {
 		return
 	}
@@ -73,8 +73,8 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("no schedule came by %s", p)
 		}
 	}
-	if least := []int{total.crashes, total.late, total.rewinds, total.fences, total.hot}; slices.Min(least) == 0 {
-		t.Errorf("crashes, late requests, rewinds, looks at fenced tails, hot rows: %v: each should come up", least)
+	if least := []int{total.crashes, total.late, total.rewinds, total.fences, total.hot, total.duplicates}; slices.Min(least) == 0 {
+		t.Errorf("crashes, late requests, rewinds, looks at fenced tails, hot rows, duplicates: %v: each should come up", least)
 	}
 	if total.commits < 3**schedules {
 		t.Errorf("%d commits in %d schedules: too little happens", total.commits, *schedules)
@@ -88,6 +88,7 @@ func (s *stats) add(o stats) {
 	s.fences += o.fences
 	s.rewinds += o.rewinds
 	s.hot += o.hot
+	s.duplicates += o.duplicates
 	s.late += o.late
 	for p, n := range o.points {
 		s.points[p] += n

@@ -25,6 +25,7 @@ import (
 	"github.com/firnlake/firn/engine/batch"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/dedup"
 	"github.com/firnlake/firn/engine/tail"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/datafile"
@@ -57,6 +58,13 @@ const pipeline = "events"
 // linedEvery is of how many schedules one has records with several events each.
 const linedEvery = 3
 
+// dedupedEvery is of how many of the others one deduplicates, and dedupWindow how: a slice of its time holds five offsets.
+const (
+	dedupedEvery = 5
+	dedupWindow  = 4 * time.Second
+	slotTime     = 200 * time.Millisecond
+)
+
 // breaks are rules that are broken on purpose. The zero value breaks none.
 type breaks struct {
 	strip           string                  // requirements on refs that begin so are left out
@@ -70,7 +78,7 @@ type breaks struct {
 var contracts = [2]*decode.Contract{contract(9), contract(5)}
 
 func contract(maximum int) *decode.Contract {
-	c, err := decode.LoadContract(fmt.Appendf(nil, `{"type":"object","required":["user","n"],"properties":{"user":{"type":"string"},"n":{"type":"integer","maximum":%d}}}`, maximum), "event.json")
+	c, err := decode.LoadContract(fmt.Appendf(nil, `{"type":"object","required":["user","n"],"properties":{"user":{"type":"string"},"n":{"type":"integer","maximum":%d},"id":{"type":["string","null"]}}}`, maximum), "event.json")
 	if err != nil {
 		panic(err)
 	}
@@ -128,6 +136,7 @@ type request struct {
 // stats count what a schedule went through.
 type stats struct {
 	commits, stops, crashes, fences, rewinds, hot, late int
+	duplicates                                          int // that stood in no table at a last look
 	points                                              map[crash.Point]int
 }
 
@@ -145,6 +154,9 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	// Two commits for one batch cannot keep writers with different contracts apart, see docs/exactly-once.md.
 	w.oneWay = w.m.noTx || w.rnd.IntN(2) == 0
 	w.log.lined = seed%linedEvery == 0 // drawn apart: what a seed decides else stays what it was
+	if w.log.deduped = !w.log.lined && seed%dedupedEvery == 1; w.log.deduped {
+		w.oneWay = true // which of two events is the first is enough to be of two minds about
+	}
 	for i, c := range contracts {
 		if w.contracts[i] = c; w.log.lined {
 			w.contracts[i] = c.WithLines()
@@ -159,7 +171,7 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	if _, err := commit.EnsureTable(ctx, w.m, w.dead, decode.DeadLetterSchema(w.log.lined), nil, nil); err != nil {
 		return nil, err
 	}
-	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t, lines %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay, w.log.lined)
+	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t, lines %t, deduplication %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay, w.log.lined, w.log.deduped)
 	return w, nil
 }
 
@@ -234,6 +246,13 @@ func (a *writer) run() error {
 	if err != nil {
 		return err
 	}
+	var dec engine.Decoder = d
+	if a.log.deduped {
+		seen := commit.NewSeen(&seenLine{line{a, a.m}}, &objstore.Warehouse{Store: &disk{a.store, a}, URI: a.wh.URI}, a.rows, pipeline, "id")
+		if dec, err = dedup.New(dedup.Config{Column: "id", Window: units.Duration(dedupWindow)}, d, seen, dedup.Options{Seed: 1, Now: time.Now}); err != nil {
+			return err
+		}
+	}
 	a.tail = tail.New(time.Second, time.Now)
 	var shown engine.Tail = a.tail
 	if a.breaks.showFenced {
@@ -242,7 +261,7 @@ func (a *writer) run() error {
 	cfg := engine.DefaultConfig()
 	cfg.CommitInterval, cfg.DrainTimeout, cfg.Standby = units.Duration(2*tick), units.Duration(time.Second), units.Duration(time.Second)
 	cfg.RetryMax = units.Duration(time.Second)
-	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: d, Batcher: batch.New(batch.Config{MaxRows: maxRows, MaxBytes: 1 << 20}, time.Now),
+	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.Config{MaxRows: maxRows, MaxBytes: 1 << 20}, time.Now),
 		Tail: shown, Committer: c}, slog.New(slog.DiscardHandler), engineMetrics)
 	if err != nil {
 		return err
