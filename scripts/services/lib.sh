@@ -7,17 +7,24 @@ die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
 usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 
+# packages DEBIAN_PACKAGE...: install them, if we may. Of two callers at once one waits: apt-get would fail for the other.
+packages() {
+  [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || return 1
+  mkdir -p "$tools"
+  (
+    ! command -v flock > /dev/null || flock 8
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+  ) 8> "$tools/.lock-packages" >&2
+}
+
 # need COMMAND DEBIAN_PACKAGE...: install what is missing where that is possible, else say what is missing.
 need() {
   local cmd=$1
   shift
   command -v "$cmd" > /dev/null && return 0
-  if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
-    echo "$(basename "$0"): $cmd is missing; installing $*" >&2
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } >&2 ||
-      die "$cmd is missing, and apt-get could not install $*"
-    hash -r
-  fi
+  echo "$(basename "$0"): $cmd is missing; installing $*" >&2
+  packages "$@" || true
+  hash -r
   command -v "$cmd" > /dev/null || die "$cmd is missing: install it (Debian: apt-get install $*)"
 }
 

@@ -9,8 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 fill() {
   need python3 python3 python3-venv
   if ! python3 -m venv "$1"; then
-    [ "$(id -u)" = 0 ] || die "python3 has no venv module: install it (Debian: apt-get install python3-venv)"
-    apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv && python3 -m venv --clear "$1"
+    packages python3-venv && python3 -m venv --clear "$1" ||
+      die "python3 has no venv module: install it (Debian: apt-get install python3-venv)"
   fi
   "$1/bin/python" -m pip --disable-pip-version-check -q install --only-binary :all: -r "$here/requirements.txt"
 }
