@@ -70,9 +70,10 @@ func NewClient(t Target, log *slog.Logger) (*Client, error) {
 	if t.Catalog != "" {
 		addresses := strings.Split(t.Catalog, ",")
 		for i, a := range addresses {
-			if !strings.Contains(a, "://") {
-				addresses[i] = "http://" + a
+			if a = strings.TrimSpace(a); !strings.Contains(a, "://") {
+				a = "http://" + a
 			}
+			addresses[i] = a
 		}
 		cfg.Catalog.URI = strings.Join(addresses, ",")
 	}
@@ -80,7 +81,12 @@ func NewClient(t Target, log *slog.Logger) (*Client, error) {
 }
 
 // UseBrokers names the Kafka to speak to instead, as host:port,…
-func (c *Client) UseBrokers(list string) { c.cfg.Kafka.Brokers = strings.Split(list, ",") }
+func (c *Client) UseBrokers(list string) {
+	c.cfg.Kafka.Brokers = strings.Split(list, ",")
+	for i, b := range c.cfg.Kafka.Brokers {
+		c.cfg.Kafka.Brokers[i] = strings.TrimSpace(b)
+	}
+}
 
 func setIf(v *string, s string) {
 	if s != "" {

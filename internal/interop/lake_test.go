@@ -42,7 +42,6 @@ type lake struct {
 	prod             *producer
 	engine           *driver
 	warehouse        string // its URI
-	s3               *bucket
 }
 
 // bucket is a warehouse on S3.
@@ -58,7 +57,7 @@ func newLakeOn(t *testing.T, interval time.Duration, s3 *bucket) *lake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lake{t: t, bin: bin, dir: t.TempDir(), s3: s3}
+	l := &lake{t: t, bin: bin, dir: t.TempDir()}
 	port := nettest.FreePorts(t, 5)
 	b, err := broker.Start(t.Context(), broker.Config{Listen: loopback(port), Dir: filepath.Join(l.dir, "broker")}, nil)
 	if err != nil {

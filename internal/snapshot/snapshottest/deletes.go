@@ -1,4 +1,3 @@
-// Package snapshottest makes what only other engines write: delete files.
 package snapshottest
 
 import (

@@ -1,0 +1,2 @@
+// Package snapshottest makes what only other engines write: delete files.
+package snapshottest
