@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // TestModelIsACatalog holds the model against what every catalog of the project passes.
 func TestModelIsACatalog(t *testing.T) {
 	for name, f := range map[string]catalogtest.Features{
-		"Full":  {Transactions: true, History: true, Nested: true, Versions: true, Lean: true},
+		"Full":  {Transactions: true, History: true, Kept: true, Nested: true, Versions: true, Lean: true},
 		"Plain": {Nested: true, Versions: true, Lean: true},
 	} {
 		t.Run(name, func(t *testing.T) {

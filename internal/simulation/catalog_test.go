@@ -53,8 +53,9 @@ func newModel(wh *objstore.Warehouse) *model {
 }
 
 var (
-	_ catalog.Catalog   = (*model)(nil)
-	_ catalog.Historian = (*model)(nil)
+	_ catalog.Catalog       = (*model)(nil)
+	_ catalog.HistoryKeeper = (*model)(nil)
+	_ catalog.HistoryKeeper = (*line)(nil) // recovery reads by version what can be listed, as every catalog's of the project can
 )
 
 func key(id catalog.Identifier) string { return strings.Join(id, separator) }
@@ -440,15 +441,26 @@ func (m *model) DropTable(ctx context.Context, id catalog.Identifier, _ bool) er
 	return nil
 }
 
+// historyPage is how many entries a listing gives at most: few, so that a recovery turns pages.
+const historyPage = 3
+
+// keptHistory is what no pruning forgets.
+const keptHistory = time.Hour
+
+// historyOf is a table's state, for a call about its history, which has entered.
+func (m *model) historyOf(id catalog.Identifier) (*state, error) {
+	if m.noHistory {
+		return nil, fmt.Errorf("history: %w", catalog.ErrUnsupported)
+	}
+	return m.find(id)
+}
+
 func (m *model) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Time) (catalog.HistoryEntry, error) {
 	if err := m.enter(ctx); err != nil {
 		return catalog.HistoryEntry{}, err
 	}
 	defer m.mu.Unlock()
-	if m.noHistory {
-		return catalog.HistoryEntry{}, fmt.Errorf("history: %w", catalog.ErrUnsupported)
-	}
-	s, err := m.find(id)
+	s, err := m.historyOf(id)
 	if err != nil {
 		return catalog.HistoryEntry{}, err
 	}
@@ -458,6 +470,51 @@ func (m *model) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Ti
 		}
 	}
 	return catalog.HistoryEntry{}, fmt.Errorf("table %s: %w", id, catalog.ErrNoHistory)
+}
+
+func (m *model) ListHistory(ctx context.Context, id catalog.Identifier, r catalog.HistoryRange) ([]catalog.HistoryEntry, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	s, err := m.historyOf(id)
+	if err != nil {
+		return nil, err
+	}
+	limit := historyPage
+	if r.Limit > 0 {
+		limit = min(limit, r.Limit)
+	}
+	var page []catalog.HistoryEntry
+	for _, e := range slices.Backward(s.history) {
+		out := r.Before != 0 && e.Version >= r.Before || !r.Since.IsZero() && e.At.Before(r.Since) || !r.Until.IsZero() && e.At.After(r.Until)
+		if !out && len(page) < limit {
+			page = append(page, e)
+		}
+	}
+	return page, nil
+}
+
+func (m *model) PruneHistory(ctx context.Context, id catalog.Identifier, before time.Time, dryRun bool) (int64, error) {
+	if err := m.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	if time.Since(before) < keptHistory {
+		return 0, fmt.Errorf("%w: the history of the last %s stays", catalog.ErrInvalid, keptHistory)
+	}
+	s, err := m.historyOf(id)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for n+1 < len(s.history) && s.history[n+1].At.Before(before) {
+		n++
+	}
+	if !dryRun {
+		s.history = s.history[n:]
+	}
+	return int64(n), nil
 }
 
 // versions is a number that grows with every commit.

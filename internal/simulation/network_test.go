@@ -173,7 +173,18 @@ func (l *line) HistoryAt(ctx context.Context, id catalog.Identifier, at time.Tim
 	return l.m.HistoryAt(ctx, id, at)
 }
 
+func (l *line) ListHistory(ctx context.Context, id catalog.Identifier, r catalog.HistoryRange) ([]catalog.HistoryEntry, error) {
+	if l.w.dead.Load() {
+		return nil, errDead
+	}
+	return l.m.ListHistory(ctx, id, r)
+}
+
 // Nothing else is asked of the catalog by what is simulated.
+
+func (l *line) PruneHistory(context.Context, catalog.Identifier, time.Time, bool) (int64, error) {
+	return 0, catalog.ErrUnsupported
+}
 
 func (l *line) ListNamespaces(context.Context, catalog.Identifier) ([]catalog.Identifier, error) {
 	return nil, catalog.ErrUnsupported
