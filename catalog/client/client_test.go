@@ -232,8 +232,13 @@ func TestNoAnswer(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			srv := foreign(t, `{}`, tc.do)
-			c := connect(t, Config{URI: srv.URL, Timeout: units.Duration(150 * time.Millisecond), MaxAnswer: 64 << 10}, nil)
+			timeout := 20 * time.Second
+			if strings.Contains(tc.name, "in time") {
+				timeout = 500 * time.Millisecond // enough for a connection on a machine that is busy
+			}
+			c := connect(t, Config{URI: srv.URL, Timeout: units.Duration(timeout), MaxAnswer: 64 << 10}, nil)
 			for _, call := range calls {
 				if strings.Contains(tc.name, "limit") && (call.name == "create namespace" || call.name == "drop" || call.name == "transaction") {
 					continue // the answer's body is not looked at
