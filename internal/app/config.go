@@ -253,6 +253,9 @@ func (p Pipeline) checkDedup() error {
 	if p.Format == formatLines {
 		return errors.New("dedup: with format json_lines, lines of a record that are dropped could not be told from lost ones: deduplicate in queries, or send an event a record")
 	}
+	if _, computed := p.Transform.Columns[p.Dedup.Column]; p.Envelope.Type != "" && !computed {
+		return fmt.Errorf("dedup.column: %s is the same in many changes of an envelope, and all but the first would be dropped: compute a column in transform that differs for each change, or take dedup out", p.Dedup.Column)
+	}
 	switch m := p.Transform.Mask[p.Dedup.Column]; m.Method {
 	case transform.MethodRedact, transform.MethodTruncate:
 		return fmt.Errorf("dedup.column: %s is masked with %s, which makes different ids equal, and events would be lost: take %s or %s", p.Dedup.Column, m.Method, transform.MethodTokenise, transform.MethodHMAC)

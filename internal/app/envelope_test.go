@@ -80,14 +80,15 @@ func TestWrongEnvelopesNamePlaceAndRemedy(t *testing.T) {
 		}
 	}
 	for keys, want := range map[string]string{
-		"schema: event.json\n    envelope: {type: maxwell}":                          "debezium",
-		"schema: event.json\n    envelope: {op: _o}":                                 "say which envelope has these columns: debezium",
-		"schema: event.json\n    envelope: {type: debezium, tsms: x}":                "did you mean ts_ms",
-		"schema: event.json\n    envelope: {type: debezium}":                         `pipeline a: contract cannot be used: envelope.op: `,
-		"schema: closed.json\n    rest: more":                                        "additionalProperties is false",
-		"schema: event.json\n    rest: ID":                                           `has a field "id" (#/properties/id): take another name`,
-		"schema: event.json\n    format: json_lines\n    envelope: {type: debezium}": "write format: json",
-		"schema: event.json\n    format: protobuf\n    envelope: {type: debezium}":   "change events are read in JSON alone",
+		"schema: event.json\n    envelope: {type: maxwell}":                            "debezium",
+		"schema: event.json\n    envelope: {op: _o}":                                   "say which envelope has these columns: debezium",
+		"schema: event.json\n    envelope: {type: debezium, tsms: x}":                  "did you mean ts_ms",
+		"schema: event.json\n    envelope: {type: debezium}":                           `pipeline a: contract cannot be used: envelope.op: `,
+		"schema: closed.json\n    rest: more":                                          "additionalProperties is false",
+		"schema: closed.json\n    envelope: {type: debezium}\n    dedup: {column: id}": "all but the first would be dropped",
+		"schema: event.json\n    rest: ID":                                             `has a field "id" (#/properties/id): take another name`,
+		"schema: event.json\n    format: json_lines\n    envelope: {type: debezium}":   "write format: json",
+		"schema: event.json\n    format: protobuf\n    envelope: {type: debezium}":     "change events are read in JSON alone",
 	} {
 		path := filepath.Join(dir, "firn.yaml")
 		if err := os.WriteFile(path, []byte("warehouse: file:///tmp/w\npipelines:\n  - name: a\n    topic: a\n    table: a.b\n    "+keys+"\n"), 0o600); err != nil {
