@@ -81,6 +81,7 @@ func recoded(in *events.Log, header []byte, encode func(*event) ([]byte, error))
 			g.Records[i].Value = append(append([]byte(nil), header...), body...)
 			out.Bytes += int64(len(g.Records[i].Value))
 		}
+		events.Pack(&g)
 		out.Fetches = append(out.Fetches, &g)
 	}
 	return out, nil

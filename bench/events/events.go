@@ -30,7 +30,8 @@ var (
 	sources   = []string{"web-frontend", "ios-app", "android-app"}
 )
 
-// New gives a log of that many events, in stretches of batch events.
+// New gives a log of that many events, in stretches of batch events. The values of a stretch lie in one buffer, one after the
+// other, as those of a fetched record batch do.
 func New(seed int64, events, batch int) *Log {
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0x6669726e))
 	in := &Log{Events: events}
@@ -44,9 +45,24 @@ func New(seed int64, events, batch int) *Log {
 			in.Bytes += int64(len(value))
 			f.Records = append(f.Records, engine.Record{Offset: int64(from + i), TimestampMs: at.UnixMilli(), Value: value})
 		}
+		Pack(f)
 		in.Fetches = append(in.Fetches, f)
 	}
 	return in
+}
+
+// Pack moves the values of a stretch into one buffer.
+func Pack(f *engine.Fetch) {
+	size := 0
+	for i := range f.Records {
+		size += len(f.Records[i].Value)
+	}
+	buf := make([]byte, 0, size)
+	for i := range f.Records {
+		at := len(buf)
+		buf = append(buf, f.Records[i].Value...)
+		f.Records[i].Value = buf[at:len(buf):len(buf)]
+	}
 }
 
 // newEvent writes an event of the demo's contract as most JSON libraries write it; 318 bytes on average.

@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"testing"
+	"unsafe"
 
 	"github.com/firnlake/firn/engine/decode"
 )
@@ -22,6 +23,19 @@ func TestOneSeedGivesTheSameBytes(t *testing.T) {
 	}
 	if f := a.Fetches[3]; f.Start != 90 || f.End != 100 || len(f.Records) != 10 {
 		t.Errorf("last stretch [%d,%d) of %d records", f.Start, f.End, len(f.Records))
+	}
+}
+
+// Values lie in one buffer, and none reaches into the next.
+func TestValuesLieInOneBuffer(t *testing.T) {
+	want, got := New(7, 3, 1), New(7, 3, 3).Fetches[0].Records
+	for i, r := range got {
+		if !bytes.Equal(r.Value, want.Fetches[i].Records[0].Value) || cap(r.Value) != len(r.Value) {
+			t.Errorf("value %d: %q, room for %d bytes", i, r.Value, cap(r.Value))
+		}
+		if i > 0 && uintptr(unsafe.Pointer(unsafe.SliceData(r.Value))) != uintptr(unsafe.Pointer(unsafe.SliceData(got[i-1].Value)))+uintptr(len(got[i-1].Value)) {
+			t.Errorf("value %d does not follow the one before", i)
+		}
 	}
 }
 

@@ -217,7 +217,7 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 // payload reads one event into the columns of the contract.
 func (d *Avro) payload(b []byte) bool {
 	d.size = len(b)
-	d.failure = failure{}
+	d.fresh()
 	switch {
 	case len(b) == 0:
 		d.fail(ReasonEmptyValue, 0, "the record has no value")

@@ -51,15 +51,15 @@ const (
 type avroNode struct {
 	op       avroOp
 	narrow   bool // a varint that must fit 32 bits, because the writer says int
+	at       byte // of opOptional: what stands before the value
 	col      *column
-	size     int   // bytes of opFixed, opSkipFixed and of a decimal in a fixed; -1 for a decimal in bytes
-	mul, div int64 // of opScaled: microseconds are v*mul/div
-	lo, hi   int64 // of opScaled, in the writer's unit
+	elem     *avroNode // of arrays and maps, and the value of opOptional
+	size     int       // bytes of opFixed, opSkipFixed and of a decimal in a fixed; -1 for a decimal in bytes
+	mul, div int64     // of opScaled: microseconds are v*mul/div
+	lo, hi   int64     // of opScaled, in the writer's unit
 
 	precision int        // of opDecimal
 	symbols   [][]byte   // of opEnum by the writer's index; nil for those that the reader lacks
-	elem      *avroNode  // of arrays and maps, and the value of opOptional
-	at        byte       // of opOptional: what stands before the value
 	branches  []avroNode // of unions
 	steps     []avroStep // of records, in the writer's order
 	fills     []avroFill // fields that the writer does not have

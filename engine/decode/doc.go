@@ -37,6 +37,10 @@
 //   - null is for types that list "null"; a field that is absent and not required is null in the table;
 //   - a byte-order mark is not JSON.
 //
+// Most values are plain: an ASCII string with room in its column, the next field in order, a short number. They have a short way that
+// does nothing unless all of that holds; else the general way begins at the same byte, and it alone says what is wrong
+// (docs/decisions/0015-decode.md).
+//
 // Rules are looked at when an event was read whole, on the values in its row: they cost nothing where there are none, and are the
 // same for all formats. What a JSON Schema says without x-on-violation is checked while reading, and makes dead letters.
 //

@@ -56,7 +56,7 @@ func (d *JSON) payload(value []byte) bool {
 // begin takes a payload into the decoder's buffer and returns where its object begins, or -1.
 func (d *JSON) begin(value []byte) int {
 	d.size = len(value)
-	d.failure = failure{}
+	d.fresh()
 	switch {
 	case len(value) == 0:
 		return d.fail(ReasonEmptyValue, 0, "the record has no value")

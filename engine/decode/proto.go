@@ -106,7 +106,7 @@ func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
 // payload reads one event into the columns of the contract.
 func (d *Protobuf) payload(b []byte) bool {
 	d.size = len(b)
-	d.failure = failure{}
+	d.fresh()
 	switch {
 	case len(b) == 0 && !d.plain, b == nil:
 		d.fail(ReasonEmptyValue, 0, "the record has no value")

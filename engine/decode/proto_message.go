@@ -10,6 +10,12 @@ func (d *Protobuf) message(m *protoMessage, b []byte, p, end int) int {
 	for p < end {
 		if next < len(m.fields) { // fields mostly come in the order of their numbers
 			if f := &m.fields[next]; f.first == uint16(b[p]) && f.col.n == row {
+				if f.op == protoString && f.second == 0 && end-p >= 2 { // as most are, and so without the call
+					if size, q := int(b[p+1]), p+2; size < utf8.RuneSelf && size <= end-q && f.col.plainText(b, q, size) {
+						p, next, left = q+size, next+1, left-1
+						continue
+					}
+				}
 				if q := d.common(f, b, p+1, end); q != 0 {
 					if q < 0 {
 						return d.under(f.name)

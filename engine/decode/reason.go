@@ -51,6 +51,13 @@ type failure struct {
 	reason, place, message string
 }
 
+// fresh forgets the failure of the record before, when there is one: most have none, and writing pointers costs.
+func (d *rows) fresh() {
+	if d.failure.reason != "" {
+		d.failure = failure{}
+	}
+}
+
 // fail records a failure at byte position pos of the payload and returns -1, the position that means failure.
 func (d *rows) fail(reason string, pos int, format string, args ...any) int {
 	d.failure = failure{reason: reason, message: cut(fmt.Sprintf(format, args...), maxMessage) + fmt.Sprintf(" (byte %d)", min(pos, d.size))}
