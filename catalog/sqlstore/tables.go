@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -147,67 +148,76 @@ func (t *tx) state(h Head, scope Scope) (*State, error) {
 	if err := t.row("SELECT body FROM skeletons WHERE table_id = ?", []any{h.ID}, (*[]byte)(&st.Skeleton)); err != nil {
 		return nil, fmt.Errorf("skeleton: %w", err)
 	}
-	if err := t.loadSnapshots(st, scope); err != nil {
-		return nil, fmt.Errorf("snapshots: %w", err)
+	query, args, err := t.stateQuery(st, scope)
+	if err != nil {
+		return nil, err
 	}
-	if err := t.rows("SELECT name, snapshot_id, body FROM refs WHERE table_id = ? AND (name < ? OR name >= ?) ORDER BY name", []any{h.ID, scope.SkipFrom, scope.SkipTo}, func(r *sql.Rows) error {
-		var ref Ref
-		st.Refs = append(st.Refs, ref)
-		last := &st.Refs[len(st.Refs)-1]
-		return r.Scan(&last.Name, &last.SnapshotID, (*[]byte)(&last.Body))
-	}); err != nil {
-		return nil, fmt.Errorf("refs: %w", err)
+	if err := t.rows(query+" ORDER BY kind, n", args, st.add); err != nil {
+		return nil, fmt.Errorf("snapshots, refs and logs: %w", err)
+	}
+	slices.SortFunc(st.Refs, func(a, b Ref) int { return strings.Compare(a.Name, b.Name) })
+	return st, nil
+}
+
+// What a row of stateQuery is.
+const (
+	rowSnapshot = iota
+	rowRef
+	rowLog
+	rowFile
+)
+
+// stateQuery asks for all that hangs on a table's row, in one statement: a load is a matter of round trips. A row is its
+// kind, its place among them, a snapshot's id, a time, a name and a body.
+func (t *tx) stateQuery(st *State, scope Scope) (query string, args []any, err error) {
+	query = "SELECT 0 AS kind, ord AS n, snapshot_id AS id, 0 AS at_ms, '' AS name, body FROM snapshots WHERE table_id = ?"
+	args = []any{st.ID}
+	if !scope.AllSnapshots {
+		var also []int64
+		if scope.Also != nil {
+			if also, err = scope.Also(st.Skeleton); err != nil {
+				return "", nil, err
+			}
+		}
+		query += " AND snapshot_id IN (SELECT snapshot_id FROM refs WHERE table_id = ? AND (name < ? OR name >= ?) UNION " + t.d.ids + ")"
+		args = append(args, st.ID, scope.SkipFrom, scope.SkipTo, jsonIDs(also))
 	}
 	limit := 1
 	if scope.FullLog {
 		limit = noLimit
 	}
-	if err := t.rows("SELECT at_ms, snapshot_id FROM snapshot_log WHERE table_id = ? ORDER BY version DESC LIMIT ?", []any{h.ID, limit}, func(r *sql.Rows) error {
-		var e LogEntry
-		err := r.Scan(&e.AtMS, &e.SnapshotID)
-		st.Log = append(st.Log, e)
-		return err
-	}); err != nil {
-		return nil, fmt.Errorf("snapshot log: %w", err)
-	}
-	reverse(st.Log)
+	query += ` UNION ALL SELECT 1, 0, snapshot_id, 0, name, body FROM refs WHERE table_id = ? AND (name < ? OR name >= ?)
+		UNION ALL SELECT 2, l.version, l.snapshot_id, l.at_ms, '', NULL FROM
+			(SELECT version, snapshot_id, at_ms FROM snapshot_log WHERE table_id = ? ORDER BY version DESC LIMIT ?) AS l`
+	args = append(args, st.ID, scope.SkipFrom, scope.SkipTo, st.ID, limit)
 	if scope.MetadataLog > 0 {
-		if err := t.rows("SELECT version, at_ms, location FROM metadata_files WHERE table_id = ? AND version < ? ORDER BY version DESC LIMIT ?",
-			[]any{h.ID, h.Version, scope.MetadataLog}, func(r *sql.Rows) error {
-				var f MetadataFile
-				err := r.Scan(&f.Version, &f.AtMS, &f.Location)
-				st.MetadataFiles = append(st.MetadataFiles, f)
-				return err
-			}); err != nil {
-			return nil, fmt.Errorf("metadata files: %w", err)
-		}
-		reverse(st.MetadataFiles)
+		query += ` UNION ALL SELECT 3, f.version, 0, f.at_ms, f.location, NULL FROM
+			(SELECT version, at_ms, location FROM metadata_files WHERE table_id = ? AND version < ? ORDER BY version DESC LIMIT ?) AS f`
+		args = append(args, st.ID, st.Version, scope.MetadataLog)
 	}
-	return st, nil
+	return query, args, nil
 }
 
-func (t *tx) loadSnapshots(st *State, scope Scope) error {
-	add := func(r *sql.Rows) error {
-		var s Snapshot
-		if err := r.Scan(&s.ID, (*[]byte)(&s.Body)); err != nil {
-			return err
-		}
-		st.Snapshots = append(st.Snapshots, s)
-		return nil
+// add takes a row of stateQuery.
+func (st *State) add(r *sql.Rows) error {
+	var kind int
+	var n, id, at int64
+	var name string
+	var body []byte
+	if err := r.Scan(&kind, &n, &id, &at, &name, &body); err != nil {
+		return err
 	}
-	if scope.AllSnapshots {
-		return t.rows("SELECT snapshot_id, body FROM snapshots WHERE table_id = ? ORDER BY ord", []any{st.ID}, add)
+	switch kind {
+	case rowSnapshot:
+		st.Snapshots = append(st.Snapshots, Snapshot{id, body})
+	case rowRef:
+		st.Refs = append(st.Refs, Ref{name, id, body})
+	case rowLog:
+		st.Log = append(st.Log, LogEntry{AtMS: at, SnapshotID: id})
+	case rowFile:
+		st.MetadataFiles = append(st.MetadataFiles, MetadataFile{Version: n, AtMS: at, Location: name})
 	}
-	var also []int64
-	if scope.Also != nil {
-		var err error
-		if also, err = scope.Also(st.Skeleton); err != nil {
-			return err
-		}
-	}
-	return t.rows(`SELECT snapshot_id, body FROM snapshots WHERE table_id = ? AND snapshot_id IN (
-		SELECT snapshot_id FROM refs WHERE table_id = ? AND (name < ? OR name >= ?) UNION `+t.d.ids+`) ORDER BY ord`,
-		[]any{st.ID, st.ID, scope.SkipFrom, scope.SkipTo, jsonIDs(also)}, add)
+	return nil
 }
 
 // SnapshotsByID reads those of the named snapshots that exist, in order of arrival.
@@ -332,10 +342,4 @@ func jsonIDs(ids []int64) string {
 	}
 	b, _ := json.Marshal(ids) // integers always encode
 	return string(b)
-}
-
-func reverse[T any](s []T) {
-	for i, j := 0, len(s)-1; i < j; i, j = i+1, j-1 {
-		s[i], s[j] = s[j], s[i]
-	}
 }
