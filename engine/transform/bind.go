@@ -72,11 +72,7 @@ func (p *Plan) merge(have []iceberg.NestedField, wants []want, ids *int) ([]iceb
 		case pass:
 			fields = append(fields, f)
 		case inside:
-			st, ok := f.Type.(*iceberg.StructType)
-			if !ok {
-				return nil, fmt.Errorf("the table's column %s is a %s, the transform gives a struct: change one of them", w.path, f.Type)
-			}
-			kids, err := p.merge(st.FieldList, w.kids, ids)
+			kids, err := p.merge(f.Type.(*iceberg.StructType).FieldList, w.kids, ids) // evolve.Grow refuses anything else
 			if err != nil {
 				return nil, err
 			}
@@ -85,11 +81,9 @@ func (p *Plan) merge(have []iceberg.NestedField, wants []want, ids *int) ([]iceb
 		case drop:
 			own(w)
 		default:
+			// The table may have a list of longs where the transform gives one of ints; such a column is not converted.
 			if !storable(w.typ, f.Type) {
 				return nil, fmt.Errorf("the table's column %s is a %s, the transform gives a %s: give it another name, or change one of them", w.path, f.Type, w.typ)
-			}
-			if f.Required {
-				return nil, fmt.Errorf("the table requires %s, which the transform may leave null: make the column optional", w.path)
 			}
 			own(w)
 		}

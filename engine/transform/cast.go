@@ -18,10 +18,10 @@ func newCast(arg node, to valueType, f *fault, soft bool) node {
 	return &castNode{base: base{t: to}, arg: arg, f: f, soft: soft}
 }
 
-// castable tells which casts there are.
+// castable tells which casts there are from one type to another; to is one that parseType gives.
 func castable(from, to valueType) bool {
 	switch {
-	case from.kind == kindNull || from.kind == to.kind && from.kind != kindOther && from.kind != kindFixed:
+	case from.kind == kindNull:
 		return true
 	case from.kind == kindOther || from.kind == kindBinary || from.kind == kindFixed:
 		return false
@@ -54,8 +54,6 @@ func (n *castNode) eval(x *exec, sel []int32) *vec {
 // one casts the value of a row.
 func (n *castNode) one(x *exec, a, out *vec, i int32, from valueType) bool {
 	switch {
-	case n.t.kind == kindString && from.kind == kindString:
-		out.s[i] = a.s[i]
 	case n.t.kind == kindString:
 		at := len(x.arena)
 		x.arena = appendText(x.arena, a, i, from)
@@ -68,10 +66,6 @@ func (n *castNode) one(x *exec, a, out *vec, i int32, from valueType) bool {
 		v, ok := number128(a, i, from, n.t)
 		n.set(out, i, v)
 		return ok
-	case from.kind == n.t.kind && n.t.onBytes():
-		out.s[i] = a.s[i]
-	case from.kind == n.t.kind && n.t.kind == kindBool:
-		out.b[i] = a.b[i]
 	default:
 		return n.times(a, out, i, from)
 	}

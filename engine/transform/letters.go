@@ -67,9 +67,6 @@ func newSealer(c Config, known []iceberg.NestedField) (*sealer, error) {
 
 // seal changes a letter so that it holds nothing of its record in clear.
 func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
-	if s.policy == LettersKeep {
-		return nil
-	}
 	l.Place = s.place(l.Place)
 	if l.Reason != ReasonFailed {
 		l.Message = withoutBytes(l.Message)

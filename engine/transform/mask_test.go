@@ -166,6 +166,20 @@ func TestBind(t *testing.T) {
 			}
 			return fs
 		},
+		"column n is required in the table": func(fs []iceberg.NestedField) []iceberg.NestedField {
+			for i := range fs {
+				fs[i].Required = fs[i].Name == "n"
+			}
+			return fs
+		},
+		"column user is a string in the table and a struct in the events": func(fs []iceberg.NestedField) []iceberg.NestedField {
+			for i := range fs {
+				if fs[i].Name == "user" {
+					fs[i].Type = iceberg.PrimitiveTypes.String
+				}
+			}
+			return fs
+		},
 	} {
 		_, err := p.Bind(iceberg.NewSchema(0, change(p.Schema().Fields())...))
 		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {

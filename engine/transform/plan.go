@@ -28,7 +28,6 @@ type want struct {
 	act  action
 	src  iceberg.NestedField // of the contract
 	typ  iceberg.Type        // of the table; ids are the contract's or none
-	mask Mask
 	kids []want
 }
 
@@ -150,7 +149,7 @@ func (p *Plan) plan(fields []iceberg.NestedField, prefix string) ([]want, error)
 			w.act = drop
 		case isMasked:
 			t, _, _ := maskedType(typeOf(f.Type), m)
-			w.act, w.mask, w.typ = masked, m.WithDefaults(), t.iceberg()
+			w.act, w.typ = masked, t.iceberg()
 		case isStruct && p.touches(w.path):
 			var err error
 			if w.kids, err = p.plan(st.FieldList, w.path+"."); err != nil {
