@@ -21,12 +21,10 @@ const (
 // evolution is in what schema the rows of a commit are, how they are partitioned and sorted, and what the commit changes of
 // the table for that.
 type evolution struct {
-	growth
-	shapes  []*arrow.Schema // of the rows that it is for
-	spec    iceberg.PartitionSpec
-	order   table.SortOrder
-	updates table.Updates      // with those of the schema
-	needs   table.Requirements // beside those of the commit; empty when nothing that files depend on changes
+	growth                 // its updates and needs with those of the layout; no needs: nothing that files depend on changes
+	shapes []*arrow.Schema // of the rows that it is for
+	spec   iceberg.PartitionSpec
+	order  table.SortOrder
 }
 
 // same tells that files written for e fit what o says.
@@ -41,7 +39,7 @@ func (c *Committer) evolve(meta table.Metadata, shapes []*arrow.Schema) (evoluti
 	if err != nil {
 		return evolution{}, err
 	}
-	e := evolution{growth: g, shapes: shapes, spec: meta.PartitionSpec(), order: meta.SortOrder(), updates: g.updates, needs: g.needs}
+	e := evolution{growth: g, shapes: shapes, spec: meta.PartitionSpec(), order: meta.SortOrder()}
 	props := meta.Properties()
 	partitionBy, sortBy := wish(c.cfg.PartitionBy), wish(c.cfg.SortBy)
 	respec := c.cfg.PartitionBy != nil && changed(props, PropPartitionBy, partitionBy)
