@@ -282,7 +282,7 @@ func plain(t *avroType, v any) any {
 	case int32:
 		return int64(v)
 	case float32:
-		return math.Float32bits(v)
+		return floatBits(v)
 	case float64:
 		return math.Float64bits(v)
 	case time.Time:

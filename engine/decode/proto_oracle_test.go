@@ -236,7 +236,7 @@ func plainProto(fd protoreflect.FieldDescriptor, v protoreflect.Value) any {
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return strconv.FormatUint(v.Uint(), 10)
 	case protoreflect.FloatKind:
-		return math.Float32bits(float32(v.Float()))
+		return floatBits(float32(v.Float()))
 	case protoreflect.DoubleKind:
 		return math.Float64bits(v.Float())
 	case protoreflect.StringKind:
@@ -333,6 +333,7 @@ func FuzzProtobuf(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte("\xf2\x01\x07\x0a\x01k\x08\x01\x10\x05")) // a key twice, once of another wire type: the one that fits counts
+	f.Add([]byte("\x15\xff\xfa\x87\xff"))                  // a signalling NaN
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if err := sameAsDynamic(d, md, payload, true); err != nil {
 			t.Fatal(err)
