@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
@@ -237,6 +236,7 @@ func TestTokenElsewhere(t *testing.T) {
 // TestTokenHangs: a token endpoint that does not answer in time has lost its turn, though the request is over.
 func TestTokenHangs(t *testing.T) {
 	var hangs atomic.Bool
+	asked := make(chan struct{}, 2)
 	serve := func(first bool) *httptest.Server {
 		p := newProcess(t)
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -245,6 +245,7 @@ func TestTokenHangs(t *testing.T) {
 				p.serve(w, r)
 			case first && hangs.Load():
 				_, _ = io.Copy(io.Discard, r.Body)
+				asked <- struct{}{}
 				<-r.Context().Done()
 			default:
 				fmt.Fprint(w, `{"access_token":"t","token_type":"bearer","expires_in":3600}`)
@@ -256,8 +257,11 @@ func TestTokenHangs(t *testing.T) {
 	c := connect(t, Config{URI: serve(true).URL + "," + serve(false).URL, ClientID: "c", ClientSecret: units.NewSecret("s")}, nil)
 	hangs.Store(true)
 	c.creds.refused("t")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-asked
+		cancel(context.DeadlineExceeded) // as a deadline would, but surely not before the endpoint was asked
+	}()
 	_, err := c.LoadTable(ctx, users, catalog.LoadRefs)
 	wantOnly(t, "without a token", err, catalog.ErrUnavailable)
 	if _, err := c.LoadTable(t.Context(), users, catalog.LoadRefs); err != nil {
