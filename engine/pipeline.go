@@ -102,6 +102,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 		return fmt.Errorf("recover the position from the table: %w", err)
 	}
 	p.st.Tail.Reset(st.Epoch, st.Offsets)
+	p.status.set(func(s *Status) { s.StandsBy = false })
 	if f, ok := p.st.Decoder.(Follower); ok {
 		if err := f.Resume(ctx, st); err != nil {
 			return fmt.Errorf("prepare to read on from the table: %w", err)
@@ -444,6 +445,7 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 // the other is gone or has nothing to do, and taking over is safe either way, because the tag decides again.
 func (p *Pipeline) standBy(ctx context.Context) {
 	p.st.Tail.Reset(-1, offset.Vector{}) // rows of a fenced writer must not be shown: no snapshot has epoch -1
+	p.status.set(func(s *Status) { s.StandsBy = true })
 	var seen State
 	for ctx.Err() == nil {
 		sleep(ctx, p.cfg.Standby.D())

@@ -37,6 +37,7 @@ type Status struct {
 	Pipeline string
 	Started  time.Time
 	Running  bool // a position was recovered and the source reads
+	StandsBy bool // another writer of this name is live: nothing is read, and the tail shows nothing
 
 	Rows, DeadLetters, Snapshots int64
 	Events, Complete             int64     // decoded, and of them those with nothing missing of what the contract wants

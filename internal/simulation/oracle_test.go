@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -205,7 +204,7 @@ func (w *world) checkSingle(ctx context.Context) error {
 func (a *writer) checkHot(ctx context.Context, st engine.State, from offset.Vector, rows map[place]int) error {
 	cut, err := a.tail.Cut(ctx, from, st.Epoch)
 	status := a.pipe.Status()
-	if fenced := status.ProblemKind == engine.KindFenced && a.standsBy(); fenced {
+	if status.StandsBy {
 		a.stats.fences++
 		if !errors.Is(err, hot.ErrFenced) && !errors.Is(err, hot.ErrNoTail) {
 			if err == nil {
@@ -497,10 +496,4 @@ func (w *world) compareAll(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// standsBy tells that the pipeline waits for another writer to fall silent: it neither reads nor commits. One that reads
-// always has a poll at the gate, but for one that was asked to stop, which commits what it has without reading on.
-func (a *writer) standsBy() bool {
-	return !a.stopping && !slices.ContainsFunc(a.net.sorted(), func(c *call) bool { return c.w == a && c.lane != "load" })
 }
