@@ -44,9 +44,10 @@ type Server struct {
 	stmts *preparedSet
 	slots chan struct{} // one per query under way
 
-	watchers chan struct{} // one per watch
-	taken    time.Duration // watchTaken; tests shorten it
-	closing  chan struct{} // closed when Shutdown begins
+	watchers chan struct{}  // one per watch
+	taken    time.Duration  // watchTaken; tests shorten it
+	closing  chan struct{}  // closed when Shutdown begins
+	sends    sync.WaitGroup // batches of watches that are being written, also past the end of their call
 
 	metrics *metrics
 	grpc    *grpc.Server
@@ -145,6 +146,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.grpc.Stop()
 		<-done
 	}
+	s.sends.Wait() // the end of its call ends a send
 	s.stop.Do(s.metrics.unregister)
 	return err
 }

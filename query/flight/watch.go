@@ -149,10 +149,10 @@ func (w *watchWriter) send(rows []query.Commit) error {
 		return err
 	}
 	sent := make(chan error, 1)
-	go func() {
+	w.s.sends.Go(func() {
 		defer b.Release()
 		sent <- w.s.sendBatch(w.w, "watch", b)
-	}()
+	})
 	late := time.NewTimer(w.s.taken)
 	defer late.Stop()
 	select {
