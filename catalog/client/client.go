@@ -51,7 +51,7 @@ type Client struct {
 	firn      bool       // the server is Firn's own: lean answers and history
 	watch     bool       // the server tells of commits
 	creds     *credentials
-	noTx      bool // the server says that it has no transactions over several tables
+	noTx      bool // the server has no transactions over several tables, or none to rely on
 }
 
 var (
@@ -166,6 +166,9 @@ func (c *Client) negotiate(ctx context.Context) error {
 		case endpointWatch:
 			c.watch = true
 		}
+	}
+	if !c.firn && !c.cfg.TrustTransactions {
+		c.noTx = true
 	}
 	c.log.Debug("catalog found", "uri", c.at.String(), "firn", c.firn, "transactions", !c.noTx)
 	return nil

@@ -44,8 +44,10 @@ func foreign(t *testing.T, config string, next http.HandlerFunc) *httptest.Serve
 	return srv
 }
 
+// connect trusts the transactions of whatever it connects to: what comes of them is what most tests are about.
 func connect(t *testing.T, cfg Config, reg prometheus.Registerer) *Client {
 	t.Helper()
+	cfg.TrustTransactions = true
 	c, err := New(t.Context(), cfg, nil, reg)
 	if err != nil {
 		t.Fatal(err)
@@ -253,6 +255,34 @@ func TestNoAnswer(t *testing.T) {
 				wantOnly(t, call.name, call.call(t.Context(), c), want)
 			}
 		})
+	}
+}
+
+// TestTransactionsOfOthers: a catalog that is not Firn's is sent no transaction, whatever it says of itself, unless its owner
+// vouches for it. Iceberg's reference implementation drops the part of a table that somebody else commits to meanwhile.
+func TestTransactionsOfOthers(t *testing.T) {
+	for _, tc := range []struct {
+		config string
+		trust  bool
+		sent   bool
+	}{
+		{`{}`, false, false},
+		{`{"endpoints":["` + endpointTransaction + `"]}`, false, false},
+		{`{"endpoints":["` + endpointTransaction + `"]}`, true, true},
+		{`{"endpoints":["` + endpointHistory + `"]}`, true, false},
+		{`{"endpoints":["` + endpointHistory + `","` + endpointTransaction + `"]}`, false, true},
+	} {
+		sent := false
+		srv := foreign(t, tc.config, func(w http.ResponseWriter, _ *http.Request) { sent = true; w.WriteHeader(http.StatusNoContent) })
+		c, err := New(t.Context(), Config{URI: srv.URL, TrustTransactions: tc.trust}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		err = c.CommitTransaction(t.Context(), []catalog.TableCommit{{Identifier: users}})
+		if sent != tc.sent || (err == nil) != tc.sent || err != nil && !errors.Is(err, catalog.ErrUnsupported) {
+			t.Errorf("%s, trusted %t: sent %t, %v", tc.config, tc.trust, sent, err)
+		}
 	}
 }
 

@@ -31,6 +31,10 @@ type Config struct {
 	Scope string `yaml:"scope"`
 	// TLS is for a catalog at https.
 	TLS TLS `yaml:"tls"`
+	// TrustTransactions sends commits of several tables as one transaction also to a catalog that is not Firn's. It must make
+	// all of it or nothing, also when others commit to one of the tables meanwhile: Iceberg's reference implementation
+	// drops a table's part then and reports success. Without it such a catalog gets one table at a time.
+	TrustTransactions bool `yaml:"trust_transactions"`
 	// Timeout bounds one request, its answer included; default 30s.
 	Timeout units.Duration `yaml:"timeout"`
 	// DialTimeout bounds making a connection; default 5s, and 2s where there is another address to try.

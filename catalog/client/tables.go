@@ -189,7 +189,7 @@ func (c *Client) CommitTransaction(ctx context.Context, commits []catalog.TableC
 	case len(commits) == 0:
 		return fmt.Errorf("%s: %w: it has no tables", o, catalog.ErrInvalid)
 	case c.noTx:
-		return fmt.Errorf("%s: %w: %s commits one table at a time", o, catalog.ErrUnsupported, c.at)
+		return fmt.Errorf("%s: %w: %s commits one table at a time (or is not Firn's, and catalog.client.trust_transactions is not set)", o, catalog.ErrUnsupported, c.at)
 	}
 	_, err := c.call(ctx, o, body, nil)
 	return err

@@ -98,6 +98,7 @@ type CatalogClient struct {
 	TLS         client.TLS     `yaml:"tls" jsonschema_description:"For a catalog at https."`
 	Timeout     units.Duration `yaml:"timeout"`
 	DialTimeout units.Duration `yaml:"dial_timeout"`
+	TrustTx     bool           `yaml:"trust_transactions" jsonschema_description:"For a catalog that is not Firn's: rows and dead letters are committed as one transaction. Only where it makes all or nothing of one; Iceberg's reference implementation does not. Without it dead letters are committed before the rows."`
 }
 
 // Ingest is the Flight address at which an ingest process hands its newest rows to query processes.
@@ -360,7 +361,8 @@ func localOrSaid(key, listen string, said bool) error {
 func (c Config) catalogClient() client.Config {
 	cc := client.Config{URI: c.Catalog.URI, Warehouse: c.Catalog.Client.Warehouse, Prefix: c.Catalog.Client.Prefix, Token: c.Catalog.Client.Token,
 		ClientID: c.Catalog.Client.ClientID, ClientSecret: c.Catalog.Client.Secret, TokenURI: c.Catalog.Client.TokenURI, Scope: c.Catalog.Client.Scope,
-		TLS: c.Catalog.Client.TLS, Timeout: c.Catalog.Client.Timeout, DialTimeout: c.Catalog.Client.DialTimeout}
+		TLS: c.Catalog.Client.TLS, Timeout: c.Catalog.Client.Timeout, DialTimeout: c.Catalog.Client.DialTimeout,
+		TrustTransactions: c.Catalog.Client.TrustTx}
 	if cc.URI == "" {
 		cc.URI = c.Catalog.scheme() + c.Catalog.Listen
 	}
