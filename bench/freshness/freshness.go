@@ -70,7 +70,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	return rep.Close()
 }
 
-// measured is the answer of one probe, in milliseconds, and of `firn generate`.
+// measured is what one probe prints, as far as it is needed here.
 type measured struct {
 	Marks  int64 `json:"marks"`
 	Levels []struct {

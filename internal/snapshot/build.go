@@ -116,7 +116,7 @@ func Build(ctx context.Context, wh *objstore.Warehouse, h Head, c Change, now ti
 	if h.Meta.Version() >= 3 {
 		firstRow = h.Meta.NextRowID()
 	}
-	list, err := manifestList(h.Meta.Version(), c.SnapshotID, h.ID(), seq, firstRow, manifests)
+	list, nextRow, err := manifestList(h.Meta.Version(), c.SnapshotID, h.ID(), seq, firstRow, manifests)
 	if err != nil {
 		return table.Snapshot{}, fmt.Errorf("manifest list: %w", err)
 	}
@@ -132,22 +132,10 @@ func Build(ctx context.Context, wh *objstore.Warehouse, h Head, c Change, now ti
 	s := table.Snapshot{SnapshotID: c.SnapshotID, ParentSnapshotID: h.ID(), SequenceNumber: seq, TimestampMs: at,
 		ManifestList: location, SchemaID: &schemaID, Summary: &table.Summary{Operation: c.Operation, Properties: h.summary(c)}}
 	if h.Meta.Version() >= 3 {
-		rows := assignedRows(manifests)
+		rows := nextRow - firstRow
 		s.FirstRowID, s.AddedRows = &firstRow, &rows
 	}
 	return s, nil
-}
-
-// assignedRows is how many row ids a list of format version 3 gives to manifests that have none yet: the new ones, and
-// after an upgrade all others once. The table's next row id must move past them; rows of files that have an id of their own
-// are among them, as in Iceberg's Java library, because a manifest does not say how many they are.
-func assignedRows(manifests []iceberg.ManifestFile) (rows int64) {
-	for _, m := range manifests {
-		if m.ManifestContent() == iceberg.ManifestContentData && m.FirstRowID() == nil {
-			rows += m.AddedRows() + m.ExistingRows()
-		}
-	}
-	return rows
 }
 
 // list is the manifests of the snapshot that c makes of h.
@@ -178,12 +166,9 @@ func (h Head) After(ctx context.Context, r *Reader, meta table.Metadata, s table
 		if m.SequenceNum() >= 0 {
 			continue
 		}
-		low := m.MinSequenceNum()
-		if low < 0 {
-			low = s.SequenceNumber
-		}
+		own, low := sequenceOf(m, s.SequenceNumber)
 		next.Manifests[i] = iceberg.NewManifestFile(m.Version(), m.FilePath(), m.Length(), m.PartitionSpecID(), m.SnapshotID()).
-			SequenceNum(s.SequenceNumber, low).Content(m.ManifestContent()).AddedFiles(m.AddedDataFiles()).ExistingFiles(m.ExistingDataFiles()).
+			SequenceNum(own, low).Content(m.ManifestContent()).AddedFiles(m.AddedDataFiles()).ExistingFiles(m.ExistingDataFiles()).
 			DeletedFiles(m.DeletedDataFiles()).AddedRows(m.AddedRows()).ExistingRows(m.ExistingRows()).DeletedRows(m.DeletedRows()).
 			Partitions(m.Partitions()).KeyMetadata(m.KeyMetadata()).Build()
 	}

@@ -41,7 +41,7 @@ func newContainer(header []byte) *container {
 func containerHeader(schema []byte, metadata map[string]string) []byte {
 	out := slices.Clone(containerMagic)
 	out = binary.AppendVarint(out, int64(len(metadata)+2))
-	put := func(key, value string) { out = appendString(appendString(out, key), value) }
+	put := func(key, value string) { out = appendBytes(appendBytes(out, key), value) }
 	put("avro.schema", string(schema))
 	put("avro.codec", "deflate")
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
@@ -98,11 +98,7 @@ func (c *container) close() ([]byte, error) {
 // Avro's own encodings: an int and a long are zigzag varints, as encoding/binary's; a union of null and another type is the
 // branch's index and its value.
 
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendVarint(b, int64(len(s))), s...)
-}
-
-func appendBytes(b, v []byte) []byte {
+func appendBytes[T string | []byte](b []byte, v T) []byte {
 	return append(binary.AppendVarint(b, int64(len(v))), v...)
 }
 

@@ -12,30 +12,46 @@ import (
 )
 
 // manifestList encodes the list of a snapshot's manifests. Those that were written for it take its sequence number; in format
-// version 3 each manifest of data files that has no row ids yet takes them from firstRow on.
-func manifestList(version int, snapshotID int64, parent *int64, seq, firstRow int64, manifests []iceberg.ManifestFile) ([]byte, error) {
+// version 3 each manifest of data files that has no row ids yet takes them from firstRow on: the new ones, and after an upgrade
+// all others once. The table's next row id is nextRow then; rows of files that have an id of their own are counted with the others,
+// as in Iceberg's Java library, because a manifest does not say how many they are.
+func manifestList(version int, snapshotID int64, parent *int64, seq, firstRow int64, manifests []iceberg.ManifestFile) (data []byte, nextRow int64, err error) {
 	header, err := listHeader(version, snapshotID, parent, seq, firstRow)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c := newContainer(header)
+	nextRow = firstRow
 	for _, m := range manifests {
 		row := m.FirstRowID()
 		if version >= 3 && row == nil && m.ManifestContent() == iceberg.ManifestContentData {
 			if m.ExistingRows() < 0 || m.AddedRows() < 0 {
-				return nil, fmt.Errorf("%s: how many rows it has is not known, so its rows cannot be numbered: rewrite the manifest before the upgrade to format version 3", m.FilePath())
+				return nil, 0, fmt.Errorf("%s: how many rows it has is not known, so its rows cannot be numbered: rewrite the manifest before the upgrade to format version 3", m.FilePath())
 			}
-			first := firstRow
-			row, firstRow = &first, firstRow+m.ExistingRows()+m.AddedRows()
+			first := nextRow
+			row, nextRow = &first, nextRow+m.ExistingRows()+m.AddedRows()
 		}
 		if c.block, err = appendListed(c.block, version, snapshotID, seq, row, m); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if err := c.wrote(); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return c.close()
+	data, err = c.close()
+	return data, nextRow, err
+}
+
+// sequenceOf is the sequence number of a manifest and the least of its entries: those of the snapshot to come where it has none
+// of its own yet.
+func sequenceOf(m iceberg.ManifestFile, seq int64) (own, low int64) {
+	if own = m.SequenceNum(); own < 0 {
+		own = seq
+	}
+	if low = m.MinSequenceNum(); low < 0 {
+		low = seq
+	}
+	return own, low
 }
 
 func listHeader(version int, snapshotID int64, parent *int64, seq, firstRow int64) ([]byte, error) {
@@ -61,20 +77,14 @@ func appendListed(b []byte, version int, snapshotID, seq int64, row *int64, m ic
 	if m.Version() > version {
 		return nil, fmt.Errorf("%s: a list of format version %d cannot hold a manifest of version %d", m.FilePath(), version, m.Version())
 	}
-	b = appendString(b, m.FilePath())
+	b = appendBytes(b, m.FilePath())
 	b = binary.AppendVarint(b, m.Length())
 	b = binary.AppendVarint(b, int64(m.PartitionSpecID()))
 	if version >= 2 {
-		own, low := m.SequenceNum(), m.MinSequenceNum()
-		if (own < 0 || low < 0) && m.SnapshotID() != snapshotID {
+		if (m.SequenceNum() < 0 || m.MinSequenceNum() < 0) && m.SnapshotID() != snapshotID {
 			return nil, fmt.Errorf("%s: it has no sequence number and was written for snapshot %d, not %d", m.FilePath(), m.SnapshotID(), snapshotID)
 		}
-		if own < 0 {
-			own = seq
-		}
-		if low < 0 {
-			low = seq
-		}
+		own, low := sequenceOf(m, seq)
 		b = binary.AppendVarint(b, int64(m.ManifestContent()))
 		b = binary.AppendVarint(b, own)
 		b = binary.AppendVarint(b, low)
@@ -118,8 +128,8 @@ func appendSummaries(b []byte, parts []iceberg.FieldSummary) []byte {
 	for _, p := range parts {
 		b = appendBool(b, p.ContainsNull)
 		b = appendOptional(b, p.ContainsNaN, appendBool)
-		b = appendOptional(b, p.LowerBound, appendBytes)
-		b = appendOptional(b, p.UpperBound, appendBytes)
+		b = appendOptional(b, p.LowerBound, appendBytes[[]byte])
+		b = appendOptional(b, p.UpperBound, appendBytes[[]byte])
 	}
 	return append(b, 0)
 }

@@ -185,7 +185,7 @@ func sameLists(t *rapid.T, version int, id int64, manifests []iceberg.ManifestFi
 	if err := iceberg.WriteManifestList(version, &want, id, parent, &seq, first, manifests); err != nil {
 		t.Fatal(err)
 	}
-	got, err := manifestList(version, id, parent, seq, first, manifests)
+	got, _, err := manifestList(version, id, parent, seq, first, manifests)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,13 +265,13 @@ func TestNonsenseIsNotWritten(t *testing.T) {
 		t.Error("a data file among delete files")
 	}
 	m := b.manifest(8, Added(f))
-	if _, err := manifestList(2, 9, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
+	if _, _, err := manifestList(2, 9, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
 		t.Error("a manifest that was written for another snapshot")
 	}
-	if _, err := manifestList(1, 8, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
+	if _, _, err := manifestList(1, 8, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
 		t.Error("a manifest of version 2 in a list of version 1")
 	}
-	if _, err := manifestList(4, 8, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
+	if _, _, err := manifestList(4, 8, nil, 1, 0, []iceberg.ManifestFile{m}); err == nil {
 		t.Error("a list of version 4")
 	}
 }
@@ -311,7 +311,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		for b.Loop() {
 			m, err := WriteManifest(b.Context(), t.wh, t.meta, t.meta.PartitionSpec(), 9, []Entry{Added(f)})
 			t.must(err)
-			_, err = manifestList(2, 9, nil, 4, 0, append([]iceberg.ManifestFile{m}, list...))
+			_, _, err = manifestList(2, 9, nil, 4, 0, append([]iceberg.ManifestFile{m}, list...))
 			t.must(err)
 		}
 	})
