@@ -83,26 +83,7 @@ func TestAvroGivesRowsOfTheTable(t *testing.T) {
 }
 
 func TestAvroAllocatesNothingPerEvent(t *testing.T) {
-	d := avroOf(t, avroEvent, avroEvent)
-	body := confluent(0, avroDemo(t))
-	allocs := func(n int) float64 {
-		payloads := make([]string, n)
-		for i := range payloads {
-			payloads[i] = body
-		}
-		f := fetchOf(payloads...)
-		return testing.AllocsPerRun(20, func() {
-			out, err := d.Decode(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Rows.Release()
-		})
-	}
-	few, many := allocs(100), allocs(10_000)
-	if perEvent := (many - few) / 9900; perEvent > 0.005 {
-		t.Errorf("%v allocations for 100 events, %v for 10,000", few, many)
-	}
+	allocatesNothing(t, avroOf(t, avroEvent, avroEvent), 10_000, 0.005, confluent(0, avroDemo(t)))
 }
 
 // fieldV is a record of the single field v.

@@ -322,22 +322,9 @@ func TestEnvelopesNeedColumnsOfTheirOwn(t *testing.T) {
 }
 
 func TestChangesAllocateNothingPerEvent(t *testing.T) {
-	d := changesOf(t, customers, Options{})
-	allocs := func(n int) float64 {
-		f := fetchOf(slices.Repeat([]string{`{"schema":` + connectSchemaOf(customersFields) + `,"payload":{"before":null,"after":` + anne + `,"source":` + pgSource + `,"op":"c",` + pgTimes + `}}`,
-			`{"before":{"id":1},"after":null,"source":` + pgSource + `,"op":"d",` + pgTimes + `}`}, n/2)...)
-		return testing.AllocsPerRun(10, func() {
-			out, err := d.Decode(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Rows.Release()
-		})
-	}
-	few, many := allocs(100), allocs(2_000)
-	if perEvent := (many - few) / 1900; perEvent > 0.01 {
-		t.Errorf("%v allocations for 100 events, %v for 2,000", few, many)
-	}
+	allocatesNothing(t, changesOf(t, customers, Options{}), 2_000, 0.01,
+		`{"schema":`+connectSchemaOf(customersFields)+`,"payload":{"before":null,"after":`+anne+`,"source":`+pgSource+`,"op":"c",`+pgTimes+`}}`,
+		`{"before":{"id":1},"after":null,"source":`+pgSource+`,"op":"d",`+pgTimes+`}`)
 }
 
 // inEnvelope holds what a change gives against what its row gives by itself: the same values, or the same reason at the same

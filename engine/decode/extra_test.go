@@ -164,20 +164,7 @@ func TestTheRestNeedsANameOfItsOwn(t *testing.T) {
 
 func TestTheRestAllocatesNothingPerEvent(t *testing.T) {
 	d := decoderOf(t, withRest(t, restContract, "_rest"), Options{})
-	allocs := func(n int) float64 {
-		f := fetchOf(slices.Repeat([]string{`{"id":"a","x":[1,2],"n":3,"note":"text","user":{"city":"c"},"y":null}`}, n)...)
-		return testing.AllocsPerRun(10, func() {
-			out, err := d.Decode(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Rows.Release()
-		})
-	}
-	few, many := allocs(100), allocs(5_000)
-	if perEvent := (many - few) / 4900; perEvent > 0.005 {
-		t.Errorf("%v allocations for 100 events, %v for 5,000", few, many)
-	}
+	allocatesNothing(t, d, 5_000, 0.005, `{"id":"a","x":[1,2],"n":3,"note":"text","user":{"city":"c"},"y":null}`)
 }
 
 // referenceRest is what a contract does not name of a payload, cut out of it with encoding/json; nil when there is nothing.

@@ -85,25 +85,7 @@ func TestProtobufGivesRowsOfTheTable(t *testing.T) {
 
 func TestProtobufAllocatesNothingPerEvent(t *testing.T) {
 	d, _ := protoOf(t, protoEvent, "demo.UserEvent", ProtobufOptions{Schemas: protoRegistry(protoEvent)})
-	body := confluent(0, append([]byte{0}, protoDemo(t)...))
-	allocs := func(n int) float64 {
-		payloads := make([]string, n)
-		for i := range payloads {
-			payloads[i] = body
-		}
-		f := fetchOf(payloads...)
-		return testing.AllocsPerRun(20, func() {
-			out, err := d.Decode(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out.Rows.Release()
-		})
-	}
-	few, many := allocs(100), allocs(10_000)
-	if perEvent := (many - few) / 9900; perEvent > 0.005 {
-		t.Errorf("%v allocations for 100 events, %v for 10,000", few, many)
-	}
+	allocatesNothing(t, d, 10_000, 0.005, confluent(0, append([]byte{0}, protoDemo(t)...)))
 }
 
 // fieldP is a file whose message M has the single field v.
