@@ -21,6 +21,7 @@ type Features struct {
 	History      bool // catalog.Historian
 	Kept         bool // catalog.HistoryKeeper
 	Watched      bool // catalog.Watcher
+	Views        bool // catalog.Viewer
 	Nested       bool // namespaces within namespaces
 	Versions     bool // Table.Version grows with every commit
 	Lean         bool // LoadRefs leaves out snapshots that no ref names
@@ -56,6 +57,8 @@ func Run(t *testing.T, open func(t *testing.T) catalog.Catalog, f Features) {
 		{"TransactionsSeeWholeStates", (*suite).transactionIsolated},
 		{"History", (*suite).history},
 		{"Watch", (*suite).watch},
+		{"Views", (*suite).views},
+		{"ReplacedViews", (*suite).viewsReplaced},
 		{"CancelledCalls", (*suite).cancelled},
 	} {
 		t.Run(s.name, func(t *testing.T) {

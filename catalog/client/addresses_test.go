@@ -82,7 +82,11 @@ func (p *process) serve(w http.ResponseWriter, r *http.Request) {
 		model(409, wire.TypeCommitFailed)
 	case answers:
 		p.effect.Add(1)
-		fmt.Fprintf(w, `{"metadata":%s,"namespaces":[]}`, metadata)
+		body := metadata
+		if strings.Contains(r.URL.Path, "/views/") {
+			body = viewMetadata("1", "0")
+		}
+		fmt.Fprintf(w, `{"metadata":%s,"namespaces":[]}`, body)
 	}
 }
 

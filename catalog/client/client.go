@@ -37,6 +37,7 @@ const (
 const (
 	endpointTransaction = "POST /v1/{prefix}/transactions/commit"
 	endpointWatch       = "GET /v1/{prefix}/firn/namespaces/{namespace}/tables/{table}/events"
+	endpointViews       = "GET /v1/{prefix}/namespaces/{namespace}/views/{view}"
 	endpointHistory     = "GET /v1/{prefix}/firn/namespaces/{namespace}/tables/{table}/history"
 )
 
@@ -50,6 +51,7 @@ type Client struct {
 	separator string     // of the parts of a namespace in a URL
 	firn      bool       // the server is Firn's own: lean answers and history
 	watch     bool       // the server tells of commits
+	views     bool       // the server keeps views
 	creds     *credentials
 	noTx      bool // the server has no transactions over several tables, or none to rely on
 }
@@ -58,6 +60,7 @@ var (
 	_ catalog.Catalog       = (*Client)(nil)
 	_ catalog.HistoryKeeper = (*Client)(nil)
 	_ catalog.Watcher       = (*Client)(nil)
+	_ catalog.Viewer        = (*Client)(nil)
 )
 
 // New asks the catalog for its configuration and returns a client of it. The error is ErrUnavailable where
@@ -154,6 +157,11 @@ func (c *Client) negotiate(ctx context.Context) error {
 			c.separator = d
 		}
 	}
+	for _, s := range []string{conf.Defaults["view-endpoints-supported"], conf.Overrides["view-endpoints-supported"]} {
+		if s != "" { // how servers that list no endpoints say it
+			c.views = s == "true"
+		}
+	}
 	if len(conf.Endpoints) > 0 { // otherwise the protocol's own list holds, which has transactions
 		c.noTx = true
 	}
@@ -165,6 +173,8 @@ func (c *Client) negotiate(ctx context.Context) error {
 			c.firn = true
 		case endpointWatch:
 			c.watch = true
+		case endpointViews:
+			c.views = true
 		}
 	}
 	if !c.firn && !c.cfg.TrustTransactions {

@@ -44,7 +44,8 @@ func foreign(t *testing.T, config string, next http.HandlerFunc) *httptest.Serve
 	return srv
 }
 
-// connect trusts the transactions of whatever it connects to: what comes of them is what most tests are about.
+// connect trusts the transactions of whatever it connects to, and takes it for one with views: what comes of them is what
+// most tests are about.
 func connect(t *testing.T, cfg Config, reg prometheus.Registerer) *Client {
 	t.Helper()
 	cfg.TrustTransactions = true
@@ -52,6 +53,7 @@ func connect(t *testing.T, cfg Config, reg prometheus.Registerer) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.views = true
 	t.Cleanup(c.Close)
 	return c
 }
@@ -85,9 +87,19 @@ var calls = []struct {
 	{"transaction", transacts, func(ctx context.Context, c *Client) error {
 		return c.CommitTransaction(ctx, []catalog.TableCommit{{Identifier: users}})
 	}},
+	{"load view", reads, func(ctx context.Context, c *Client) error {
+		_, err := c.LoadView(ctx, users)
+		return err
+	}},
+	{"commit view", commits, func(ctx context.Context, c *Client) error {
+		_, err := c.CommitView(ctx, catalog.ViewCommit{Identifier: users})
+		return err
+	}},
+	{"rename view", changes, func(ctx context.Context, c *Client) error { return c.RenameView(ctx, users, users) }},
+	{"drop view", changes, func(ctx context.Context, c *Client) error { return c.DropView(ctx, users) }},
 }
 
-var sentinels = []error{catalog.ErrNoSuchTable, catalog.ErrNoSuchNamespace, catalog.ErrExists, catalog.ErrNotEmpty, catalog.ErrConflict,
+var sentinels = []error{catalog.ErrNoSuchTable, catalog.ErrNoSuchView, catalog.ErrNoSuchNamespace, catalog.ErrExists, catalog.ErrNotEmpty, catalog.ErrConflict,
 	catalog.ErrUnknownOutcome, catalog.ErrUnavailable, catalog.ErrInvalid, catalog.ErrDenied, catalog.ErrUnsupported, catalog.ErrNoHistory}
 
 // wantOnly checks that err is the wanted sentinel and none of the others.
@@ -119,6 +131,8 @@ func wantByStatus(k kind, name string, status int) error {
 			return catalog.ErrNoSuchNamespace
 		case name == "create":
 			return catalog.ErrNoSuchNamespace
+		case strings.HasSuffix(name, " view"):
+			return catalog.ErrNoSuchView
 		}
 		return catalog.ErrNoSuchTable
 	case 405, 501:
@@ -534,12 +548,13 @@ func TestValidate(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"metadata":`+metadata+`}`))
 	f.Add(409, []byte(`{"error":{"message":"m","type":"CommitFailedException","code":409}}`))
+	f.Add(200, []byte(`{"metadata":`+viewMetadata("1", "0")+`}`))
 	f.Add(200, []byte(`{"metadata":{"format-version":2,"snapshots":[null],"refs":{"main":null}}}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		if status < 200 || status > 599 {
 			status = 200
 		}
-		c := &Client{cfg: Config{}.WithDefaults(), at: newAddresses([]string{"http://catalog/v1"}), separator: wire.Separator}
+		c := &Client{cfg: Config{}.WithDefaults(), at: newAddresses([]string{"http://catalog/v1"}), separator: wire.Separator, views: true}
 		c.creds = newCredentials(c.cfg, newAddresses([]string{"http://catalog/v1/oauth/tokens"}), nil)
 		c.m, _ = newMetrics(nil)
 		c.http = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -548,6 +563,13 @@ func FuzzAnswer(f *testing.F) {
 		tab, err := c.CommitTable(t.Context(), catalog.TableCommit{Identifier: users, Updates: table.Updates{}})
 		if (tab == nil) == (err == nil) || err == nil && tab.Metadata == nil {
 			t.Errorf("table %v, error %v", tab, err)
+		}
+		v, err := c.LoadView(t.Context(), users)
+		if (v == nil) == (err == nil) {
+			t.Errorf("view %v, error %v", v, err)
+		}
+		if err == nil {
+			_, _ = c.ReplaceView(t.Context(), v, catalog.ViewDefinition{Schema: iceberg.NewSchema(0), SQL: map[string]string{"spark": "s"}})
 		}
 	})
 }

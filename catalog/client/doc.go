@@ -1,6 +1,6 @@
-// Package client speaks the Iceberg REST protocol as a client: Client implements catalog.Catalog, and
-// catalog.Historian where the server is Firn's own. Other servers work too, without history and without the
-// lean answers that keep the cost of a commit apart from the length of the table's history.
+// Package client speaks the Iceberg REST protocol as a client: Client implements catalog.Catalog, catalog.Viewer where
+// the server keeps views, and catalog.Historian where it is Firn's own. Other servers work too, without history and without
+// the lean answers that keep the cost of a commit apart from the length of the table's history.
 //
 // What an error says about the server's state is the point of this package:
 //

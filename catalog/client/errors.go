@@ -116,6 +116,8 @@ func notFound(o op, modelled bool) error {
 		return catalog.ErrInvalid // no catalog at this address
 	case strings.Contains(o.path, "/tables/"):
 		return catalog.ErrNoSuchTable
+	case strings.Contains(o.path, "/views/"):
+		return catalog.ErrNoSuchView
 	case strings.Contains(o.path, "/namespaces"):
 		return catalog.ErrNoSuchNamespace
 	}
@@ -137,7 +139,7 @@ func outcome(err error) string {
 	}{
 		{catalog.ErrUnknownOutcome, "unknown"}, {catalog.ErrUnavailable, "unavailable"}, {catalog.ErrConflict, "conflict"},
 		{catalog.ErrDenied, "denied"}, {catalog.ErrUnsupported, "unsupported"}, {catalog.ErrExists, "exists"},
-		{catalog.ErrNoSuchTable, "not_found"}, {catalog.ErrNoSuchNamespace, "not_found"}, {catalog.ErrNoHistory, "not_found"},
+		{catalog.ErrNoSuchTable, "not_found"}, {catalog.ErrNoSuchNamespace, "not_found"}, {catalog.ErrNoSuchView, "not_found"}, {catalog.ErrNoHistory, "not_found"},
 	} {
 		if errors.Is(err, o.is) {
 			return o.name

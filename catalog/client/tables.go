@@ -106,11 +106,15 @@ func (c *Client) CreateNamespace(ctx context.Context, ns catalog.Identifier, pro
 }
 
 // ListTables implements catalog.Catalog.
-func (c *Client) ListTables(ctx context.Context, ns catalog.Identifier) (out []catalog.Identifier, err error) {
+func (c *Client) ListTables(ctx context.Context, ns catalog.Identifier) ([]catalog.Identifier, error) {
 	if err := checkName(ns, 1); err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
-	o := op{name: "list_tables", method: http.MethodGet, path: c.namespacePath(ns) + "/tables", about: ns.String()}
+	return c.names(ctx, op{name: "list_tables", method: http.MethodGet, path: c.namespacePath(ns) + "/tables", about: ns.String()})
+}
+
+// names asks for a listing of tables or views.
+func (c *Client) names(ctx context.Context, o op) (out []catalog.Identifier, err error) {
 	err = c.pages(ctx, o, func(o op) (*string, error) {
 		var page wire.Tables
 		if _, err := c.call(ctx, o, nil, &page); err != nil {

@@ -513,7 +513,7 @@ func TestClientThroughRoles(t *testing.T) {
 		})
 		f.cfg.Token = units.NewSecret(canaryOf("owner"))
 		return f.dial(t)
-	}, all)
+	}, overHTTP)
 }
 
 func TestWrongAccessConfigurations(t *testing.T) {

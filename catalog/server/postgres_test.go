@@ -105,7 +105,7 @@ func TestOnPostgres(t *testing.T) {
 		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).Service() }, all)
 	})
 	t.Run("SuiteOverHTTP", func(t *testing.T) {
-		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).dial(t) }, all)
+		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).dial(t) }, overHTTP)
 	})
 	for name, run := range map[string]func(*testing.T){
 		"WalkThrough": TestWalkThrough, "Pages": TestPages, "Refused": TestRefused, "Words": TestWords, "Statuses": TestStatuses,

@@ -73,6 +73,9 @@ func (f *fixture) dial(t *testing.T) *client.Client {
 
 var all = catalogtest.Features{Transactions: true, History: true, Kept: true, Watched: true, Nested: true, Versions: true, Lean: true}
 
+// overHTTP is what the client has besides.
+var overHTTP = func() catalogtest.Features { f := all; f.Views = true; return f }()
+
 func TestSuiteInProcess(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).Service() }, all)
@@ -84,9 +87,9 @@ func TestSuiteInProcess(t *testing.T) {
 
 func TestSuiteOverHTTP(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
-		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).dial(t) }, all)
+		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return memory(t).dial(t) }, overHTTP)
 	})
 	t.Run("disk", func(t *testing.T) {
-		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return disk(t).dial(t) }, all)
+		catalogtest.Run(t, func(t *testing.T) catalog.Catalog { return disk(t).dial(t) }, overHTTP)
 	})
 }
