@@ -12,9 +12,19 @@ import (
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
+// inFiles is a range of rows as far as the pinned files can hold it. Firn's own rows all lie below the snapshot's vector, so who asks
+// for a row that is not committed yet, as a reader that follows a topic does over and over, needs no file. A range that bounds
+// nothing stays one: rows of other engines have no offsets. A table without a vector is not Firn's.
+func (p *pinned) inFiles(r past.Rows) past.Rows {
+	if !r.All() && len(p.Committed) > 0 {
+		r = r.Below(p.Committed)
+	}
+	return r.Below(p.below)
+}
+
 // filesOf lists the files of a pinned table that can hold rows of the range, by the statistics of the manifests.
 func (s *Service) filesOf(ctx context.Context, p *pinned, r past.Rows) ([]snapshot.File, error) {
-	if p.snap == nil {
+	if p.snap == nil || r.None() {
 		return nil, nil
 	}
 	partition, offs, _ := past.LedgerColumns(p.schema)

@@ -77,7 +77,7 @@ func (s *Service) planScan(ctx context.Context, r ScanRequest, o Options) (*scan
 	if res.read, err = withLedger(p.schema, out, !res.rows.All() || p.below != nil); err != nil {
 		return fail(err)
 	}
-	if res.files, err = s.filesOf(ctx, p, res.rows.Below(p.below)); err != nil {
+	if res.files, err = s.filesOf(ctx, p, p.inFiles(res.rows)); err != nil {
 		return fail(err)
 	}
 	return res, nil

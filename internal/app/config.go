@@ -125,6 +125,7 @@ type HTTP struct {
 	Listen string `yaml:"listen" jsonschema_description:"Default 127.0.0.1:8080."`
 	// AllowAnonymous lets everybody who reaches Listen read metrics and status.
 	AllowAnonymous bool `yaml:"allow_anonymous" jsonschema_description:"Needed to listen beyond loopback."`
+	Profiles       bool `yaml:"profiles" jsonschema_description:"Serve CPU, heap, goroutine and block profiles of this process under /debug/pprof/, for go tool pprof; default false."`
 }
 
 // Pipeline moves one topic into one table.

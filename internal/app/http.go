@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -56,6 +57,12 @@ func (p *Process) startHTTP(ctx context.Context) error {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		_, _ = w.Write(buf.Bytes())
 	})
+	if p.cfg.HTTP.Profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // and those that it lists
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	addr, err := p.serveHTTP(ctx, "http", p.cfg.HTTP.Listen, "--http-port (or http.listen)", mux, nil)
 	p.setAddress(func(a *Addresses) { a.HTTP = addr })
 	return err

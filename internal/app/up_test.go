@@ -233,11 +233,13 @@ func page(t *testing.T, p *Process, path string) (code int, body string) {
 }
 
 func TestPageMetricsAndHealth(t *testing.T) {
-	p := up(t, t.TempDir(), Demo{})
+	p := upWith(t, t.TempDir(), Demo{}, slog.New(slog.DiscardHandler), []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery},
+		func(c *Config) { c.HTTP.Profiles = true })
 	defer down(t, p)
 	get := func(path string) (int, string) { return page(t, p, path) }
 	eventually(t, "ready", func() (bool, string) { code, body := get("/readyz"); return code == http.StatusOK, body })
-	for path, want := range map[string]string{"/healthz": "ok", "/": "user-events", "/metrics": "firn_pipeline_state", StatusPath: `"state": "ok"`} {
+	for path, want := range map[string]string{"/healthz": "ok", "/": "user-events", "/metrics": "firn_pipeline_state", StatusPath: `"state": "ok"`,
+		"/debug/pprof/": "goroutine", "/debug/pprof/heap?debug=1": "heap profile"} {
 		if code, body := get(path); code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, %q is not in it", path, code, want)
 		}
@@ -250,6 +252,9 @@ func TestPageMetricsAndHealth(t *testing.T) {
 func TestABusyPortIsSaidWithTheWayOut(t *testing.T) {
 	p := up(t, t.TempDir(), Demo{})
 	defer down(t, p)
+	if code, _ := page(t, p, "/debug/pprof/"); code != http.StatusNotFound {
+		t.Errorf("profiles without http.profiles: %d", code)
+	}
 	cfg, _, err := LoadConfig("")
 	if err != nil {
 		t.Fatal(err)

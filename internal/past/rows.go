@@ -33,6 +33,19 @@ func (r Rows) upper(p int32) int64 {
 
 func (r Rows) Holds(p int32, at int64) bool { return at >= r.lower(p) && at < r.upper(p) }
 
+// None reports that no row can be in the range.
+func (r Rows) None() bool {
+	if r.To == nil {
+		return false
+	}
+	for p := range r.To {
+		if r.lower(p) < r.upper(p) {
+			return false
+		}
+	}
+	return true
+}
+
 // Below is r cut once more; nil cuts nothing.
 func (r Rows) Below(v offset.Vector) Rows {
 	if v == nil {
