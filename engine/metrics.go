@@ -11,6 +11,7 @@ type Metrics struct {
 	rows, dead, skipped, bytes *prometheus.CounterVec
 	filtered, duplicates       *prometheus.CounterVec
 	commits, failures, ended   *prometheus.CounterVec
+	unrouted                   *prometheus.CounterVec
 	gaps, gapOffsets           *prometheus.CounterVec
 	events, complete, broken   *prometheus.CounterVec
 	freshness, commitSeconds   *prometheus.HistogramVec
@@ -33,6 +34,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		skipped: counter("firn_engine_skipped_offsets_total", "Offsets without a record: control, aborted or compacted away."),
 		filtered: counter("firn_engine_filtered_total",
 			"Records that the pipeline's filter kept out, and tombstones of an envelope: neither rows nor dead letters."),
+		unrouted: counter("firn_engine_unrouted_total",
+			"Records that no route takes (unrouted: drop), counted by the first route's pipeline alone; they are among the filtered of each."),
 		duplicates: counter("firn_engine_duplicates_total",
 			"Records that deduplication dropped, because the event is a row already: neither rows nor dead letters."),
 		bytes:   counter("firn_engine_payload_bytes_total", "Payload bytes decoded."),
@@ -52,7 +55,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchRows:     histogram("firn_engine_batch_rows", "Rows of a batch.", prometheus.ExponentialBuckets(1, 8, 8)),
 	}
 	if reg != nil {
-		reg.MustRegister(m.rows, m.dead, m.skipped, m.filtered, m.duplicates, m.bytes, m.commits, m.failures, m.ended, m.gaps, m.gapOffsets, m.events, m.complete, m.broken, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
+		reg.MustRegister(m.rows, m.dead, m.skipped, m.filtered, m.unrouted, m.duplicates, m.bytes, m.commits, m.failures, m.ended, m.gaps, m.gapOffsets, m.events, m.complete, m.broken, m.freshness, m.commitSeconds, m.batchAge, m.batchRows)
 	}
 	return m
 }
@@ -67,6 +70,7 @@ func (m *Metrics) decoded(pipeline string, rows int64, d Decoded) {
 		m.broken.WithLabelValues(pipeline, v.Column, v.Rule, v.Action).Add(float64(v.Count))
 	}
 	m.filtered.WithLabelValues(pipeline).Add(float64(len(d.Filtered)))
+	m.unrouted.WithLabelValues(pipeline).Add(float64(d.Unrouted))
 	m.duplicates.WithLabelValues(pipeline).Add(float64(len(d.Duplicates)))
 	for _, dl := range d.Dead {
 		m.dead.WithLabelValues(pipeline, dl.Reason).Inc()

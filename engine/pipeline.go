@@ -274,6 +274,7 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 		s.DeadLetters += int64(len(d.Dead))
 		s.Events, s.Complete = s.Events+d.Events, s.Complete+d.Complete
 		s.Filtered += int64(len(d.Filtered))
+		s.Unrouted += d.Unrouted
 		s.Duplicates += int64(len(d.Duplicates))
 		s.LastDecode, s.LastFetch = now, fetched
 		if !d.MinKafka.IsZero() {

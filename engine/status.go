@@ -42,6 +42,7 @@ type Status struct {
 	Rows, DeadLetters, Snapshots int64
 	Events, Complete             int64     // decoded, and of them those with nothing missing of what the contract wants
 	Filtered                     int64     // records that the filter kept out
+	Unrouted                     int64     // of them those that no route takes, where this pipeline counts them
 	Duplicates                   int64     // records that deduplication dropped
 	PendingRows                  int64     // decoded, not committed
 	PendingSince                 time.Time // zero when nothing is pending

@@ -148,6 +148,8 @@ type Decoded struct {
 	Filtered []int64    // ascending offsets of records that a filter kept out, and of tombstones of an envelope: they are neither rows nor dead letters
 	// Duplicates are ascending offsets of records that deduplication dropped, because the event is a row already.
 	Duplicates []int64
+	// Unrouted is how many of Filtered no route takes, where this pipeline is the one that counts them.
+	Unrouted int64
 	// SchemaIDs are those of the registry's schemas that records were written with, as far as a bound allows.
 	SchemaIDs []uint32
 

@@ -15,7 +15,7 @@ func newConfig(g *globals) *cobra.Command {
 	var sources bool
 	show := &cobra.Command{Use: "show", Short: "Print the configuration with every default, secrets hidden", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, from, err := app.LoadConfig(g.config)
+			cfg, from, err := app.ReadConfig(g.config)
 			if err != nil {
 				return err
 			}

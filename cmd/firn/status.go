@@ -63,7 +63,10 @@ func printStatus(w io.Writer, s *app.Status) {
 			row(w, "  complete", complete(p.CompleteEvents, p.Events))
 		}
 		if p.Filtered > 0 {
-			row(w, "  filtered", fmt.Sprintf("%d records without a row: kept out by the transform's filter, or tombstones of an envelope", p.Filtered))
+			row(w, "  filtered", fmt.Sprintf("%d records without a row: kept out by the transform's filter, another route's, or tombstones of an envelope", p.Filtered))
+		}
+		if p.Unrouted > 0 {
+			row(w, "  unrouted", fmt.Sprintf("%d of them are taken by no route", p.Unrouted))
 		}
 		if p.Duplicates > 0 {
 			row(w, "  duplicates", fmt.Sprintf("%d records whose event was a row already", p.Duplicates))

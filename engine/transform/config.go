@@ -51,6 +51,8 @@ type Config struct {
 	// DeadLetters is what dead letters keep of their records.
 	DeadLetters   string       `yaml:"dead_letters" jsonschema:"enum=redact,enum=encrypt,enum=keep" jsonschema_description:"What dead letters hold of their records' key, value and headers: nothing (redact), all of it encrypted with dead_letter_key (encrypt), or in clear (keep). Default with masks: encrypt if there is a key, else redact; without masks: keep."`
 	DeadLetterKey units.Secret `yaml:"dead_letter_key" jsonschema_description:"env:NAME or file:PATH, at least 16 bytes: lets firn deadletters redrive read encrypted dead letters."`
+	// Route is what the routes of a pipeline make of it.
+	Route Route `yaml:"-"`
 }
 
 // Mask is how one column is masked.
@@ -64,7 +66,7 @@ type Mask struct {
 
 // Active tells whether the configuration changes anything.
 func (c Config) Active() bool {
-	return len(c.Keep)+len(c.Drop)+len(c.Columns)+len(c.Mask) > 0 || c.Filter != "" || c.DeadLetters != "" || !c.DeadLetterKey.IsZero()
+	return len(c.Keep)+len(c.Drop)+len(c.Columns)+len(c.Mask) > 0 || c.Filter != "" || c.DeadLetters != "" || !c.DeadLetterKey.IsZero() || c.Route.active()
 }
 
 // Letters is the policy for dead letters with its default filled in.

@@ -36,7 +36,8 @@ type Decoder struct {
 	used    []int  // columns of the decoder's that something reads after the filter
 	outs    []out
 	seal    *sealer
-	before  exec // of the filter
+	before  exec // of the filter and the route
+	chosen  choice
 	after   exec // of masks and computed columns, on the rows that are left
 }
 
@@ -126,49 +127,57 @@ func (d *Decoder) rows(f *engine.Fetch, o *engine.Decoded) error {
 	rows := o.Rows
 	o.Rows, o.LastRow = nil, -1
 	rows, err := d.filter(f, o, rows)
-	if err != nil || rows == nil {
+	if err != nil {
 		return err
 	}
-	defer rows.Release()
-	next, err := d.change(f, o, rows)
-	if err != nil || next == nil {
-		return err
+	if rows != nil {
+		defer rows.Release()
+		if o.Rows, err = d.change(f, o, rows); err != nil {
+			return err
+		}
 	}
 	if len(o.Dead) > dead {
 		slices.SortFunc(o.Dead, func(a, b engine.DeadLetter) int {
 			return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Line, b.Line))
 		})
 	}
-	offsets := offsetsOf(next)
-	o.Rows, o.LastRow = next, offsets[len(offsets)-1]
+	if o.Rows != nil {
+		offsets := offsetsOf(o.Rows)
+		o.LastRow = offsets[len(offsets)-1]
+	}
 	return nil
 }
 
-// filter keeps the rows that the filter chooses; nil when it chooses none. It takes rows over.
+// filter keeps the rows that filter and route choose; nil when they choose none. It takes rows over.
 func (d *Decoder) filter(f *engine.Fetch, o *engine.Decoded, rows arrow.RecordBatch) (arrow.RecordBatch, error) {
-	if d.prog.filter == nil {
+	if d.prog.filter == nil && d.prog.route == nil {
 		return rows, nil
 	}
 	defer rows.Release()
 	x := &d.before
 	x.begin(rows)
 	defer x.end()
-	v := d.prog.filter.eval(x, x.all[:x.n])
+	d.prog.choose(x, &d.chosen)
 	offsets, lines := offsetsOf(rows), engine.LinesOf(rows)
 	keep := x.rows()
 	for i := 0; i < x.n; {
 		end, why := d.record(x, offsets, lines, i)
 		had := len(keep)
-		for r := int32(i); r < int32(end) && why == nil; r++ {
-			if !v.null[r] && v.b[r] {
-				keep = append(keep, r)
+		for r := i; r < end && why == nil; r++ {
+			if d.chosen.mine[r] {
+				keep = append(keep, int32(r))
 			}
 		}
-		switch {
+		switch lost := d.chosen.lost != nil && d.chosen.lost[i]; {
 		case why != nil:
 			o.Dead = append(o.Dead, d.failed(f, offsets[i], lines.At(i), why))
+		case lost && d.prog.route.letters:
+			o.Dead = append(o.Dead, d.letterAt(f, offsets[i], lines.At(i), ReasonNoRoute, "", "the condition of no route is true of it"))
 		case len(keep) == had:
 			o.Filtered = append(o.Filtered, offsets[i])
+			if lost {
+				o.Unrouted++
+			}
 		}
 		i = end
 	}
@@ -244,13 +253,17 @@ func (d *Decoder) record(x *exec, offsets []int64, lines engine.RowLines, i int)
 
 // failed is the dead letter of the record at an offset, which is one of the Fetch's.
 func (d *Decoder) failed(f *engine.Fetch, offset int64, line int32, why *fault) engine.DeadLetter {
-	at, _ := slices.BinarySearchFunc(f.Records, offset, func(r engine.Record, o int64) int { return cmp.Compare(r.Offset, o) })
-	for line > 0 && f.Records[at].Line > 0 && f.Records[at].Line != line { // lines of one record that are read alone
-		at++
-	}
 	place := ""
 	if why.column != "" {
 		place = "/" + why.column
+	}
+	return d.letterAt(f, offset, line, ReasonFailed, place, why.msg)
+}
+
+func (d *Decoder) letterAt(f *engine.Fetch, offset int64, line int32, reason, place, message string) engine.DeadLetter {
+	at, _ := slices.BinarySearchFunc(f.Records, offset, func(r engine.Record, o int64) int { return cmp.Compare(r.Offset, o) })
+	for line > 0 && f.Records[at].Line > 0 && f.Records[at].Line != line { // lines of one record that are read alone
+		at++
 	}
 	r := f.Records[at]
 	if line > 0 && r.Line == 0 {
@@ -259,7 +272,7 @@ func (d *Decoder) failed(f *engine.Fetch, offset int64, line int32, why *fault) 
 		}
 		r.Line, r.Value = line, d.split[line-1]
 	}
-	return d.letter(&r, ReasonFailed, place, why.msg)
+	return d.letter(&r, reason, place, message)
 }
 
 // column makes one column of the table; src is what the decoder has under its name.

@@ -201,7 +201,8 @@ func (p *Plan) touches(path string) bool {
 
 // program is the compiled expressions of one decoder.
 type program struct {
-	filter  node // nil without one
+	filter  node        // nil without one
+	route   *routeNodes // nil without one
 	columns map[string]node
 	masks   map[string]*maskNode
 	reads   []string // columns of the decoder's that columns and masks read
@@ -211,8 +212,9 @@ type program struct {
 func (p *Plan) compile() (*program, error) {
 	prog := &program{columns: map[string]node{}, masks: map[string]*maskNode{}}
 	fields := append(slices.Clone(p.source), p.ledger...)
+	before := map[string]*columnNode{}
 	if p.cfg.Filter != "" {
-		c := &checker{src: p.cfg.Filter, fields: fields, shared: map[string]*columnNode{}}
+		c := &checker{src: p.cfg.Filter, fields: fields, shared: before}
 		e, err := parse(p.cfg.Filter)
 		if err == nil {
 			prog.filter, err = c.boolean(e, "a filter")
@@ -220,6 +222,10 @@ func (p *Plan) compile() (*program, error) {
 		if err != nil {
 			return nil, fmt.Errorf("filter: %w", err)
 		}
+	}
+	var err error
+	if prog.route, err = p.cfg.Route.compile(fields, before); err != nil {
+		return nil, err
 	}
 	shared := map[string]*columnNode{}
 	for path, m := range p.cfg.Mask {

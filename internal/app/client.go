@@ -185,7 +185,7 @@ func (c *Client) fedTable(ctx context.Context, name string) (_ *fed, err error) 
 	if f.Table, err = c.Table(ctx, f.cat, name, catalog.LoadRefs); err != nil {
 		return nil, err
 	}
-	if f.pipeline, err = pipelineOf(f.Table); err != nil {
+	if f.pipeline, err = c.pipelineOf(f.Table); err != nil {
 		return nil, err
 	}
 	if f.wh, err = c.Warehouse(ctx); err != nil {

@@ -150,13 +150,18 @@ type Pipeline struct {
 	// Rules are what the events must keep beside the types of the schema.
 	Rules decode.Rules `yaml:"contract" jsonschema_description:"What events must keep beside their types, and what happens to those that do not (docs/formats.md)."`
 
-	Table      string   `yaml:"table" jsonschema:"required" jsonschema_description:"namespace.table"`
+	Table      string   `yaml:"table" jsonschema_description:"namespace.table; routes name them instead where the topic goes to several."`
 	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`
 	Gaps       string   `yaml:"gaps_table" jsonschema_description:"Names the offsets that Kafka had dropped before they were read (on_gap: record), and is created with the first. Default: the table's name with _gaps."`
 	OnGap      string   `yaml:"on_gap" jsonschema:"enum=stop,enum=record" jsonschema_description:"When Kafka's retention was faster than Firn: stop until a person decides (default), or record the gap in gaps_table and go on behind it, in one commit."`
 	OnRecreate string   `yaml:"on_topic_recreated" jsonschema_description:"When the topic was deleted and created again: hold, that is stop until a person decides. There is no other way in one table: its offsets mean other records."`
 	Partition  []string `yaml:"partition_by" jsonschema_description:"Such as day(metadata.event_timestamp). A change takes effect with the next commit; files that are there stay."`
 	SortBy     []string `yaml:"sort_by" jsonschema_description:"Order of the rows inside files, such as key.user_id or metadata.event_timestamp desc nulls last."`
+	// Routes, or RouteBy, make one pipeline of each table.
+	Routes   []Route  `yaml:"routes" jsonschema_description:"The tables of a topic that goes to several (docs/routing.md)."`
+	Match    string   `yaml:"match" jsonschema:"enum=first,enum=all" jsonschema_description:"With routes: an event goes to the first whose condition is true, or to all of them."`
+	RouteBy  *RouteBy `yaml:"route_by" jsonschema_description:"Instead of routes: a table for each listed value of a column."`
+	Unrouted string   `yaml:"unrouted" jsonschema:"enum=drop,enum=dead_letter" jsonschema_description:"Events that no route takes: counted, or dead letters of the first route. Not with otherwise."`
 	// Transform changes rows before they are stored.
 	Transform transform.Config `yaml:"transform" jsonschema_description:"Filter, computed columns and masks (docs/transforms.md)."`
 	// Dedup drops events that the table has already.
@@ -207,6 +212,15 @@ func (p Pipeline) WithDefaults() Pipeline {
 func (p Pipeline) Validate() error {
 	if err := p.checkFormat(); err != nil {
 		return err
+	}
+	if p.isRouted() {
+		return p.checkRoutes()
+	}
+	switch {
+	case p.Match != "" || p.Unrouted != "":
+		return errors.New("match: match and unrouted go with routes; take them out")
+	case p.Table == "":
+		return errors.New("table is missing: name the table, or several in routes (docs/routing.md)")
 	}
 	for key, name := range map[string]string{"table": p.Table, "dead_letter_table": p.DeadLetter, "gaps_table": p.Gaps} {
 		id, err := catalog.ParseIdentifier(name)
@@ -268,7 +282,7 @@ func (p Pipeline) checkDedup() error {
 // follows tells that the table follows the schemas that events name. A schema file says what the table is made of, and a
 // transform has to have seen every column: nothing new gets past a mask.
 func (p Pipeline) follows() bool {
-	return p.Schema == "" && p.contract == nil && (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone && !p.Transform.Active()
+	return p.Schema == "" && p.contract == nil && (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone && !p.Transform.Active() && !p.isRouted()
 }
 
 func (p Pipeline) engine() engine.Config {
@@ -330,17 +344,30 @@ func (c Config) Validate() error {
 	if err := localOrSaid("http.listen", c.HTTP.Listen, c.HTTP.AllowAnonymous); err != nil {
 		return err
 	}
+	return c.checkPipelines()
+}
+
+// checkPipelines holds that no two pipelines, those of routes included, share a name or a table.
+func (c Config) checkPipelines() error {
 	names, tables := map[string]int{}, map[string]int{}
 	for i, p := range c.Pipelines {
-		if j, ok := names[p.Name]; ok {
-			return fmt.Errorf("pipelines[%d].name: %q is the name of pipelines[%d] too: names must differ", i, p.Name, j)
-		}
-		names[p.Name] = i
-		for _, t := range []string{p.Table, p.DeadLetter, p.Gaps} {
-			if j, ok := tables[t]; ok {
-				return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
+		for _, r := range p.routed() {
+			if j, ok := names[r.Name]; ok {
+				return fmt.Errorf("pipelines[%d].name: %q is the name of pipelines[%d] too: names must differ", i, r.Name, j)
 			}
-			tables[t] = i
+			names[r.Name] = i
+			for _, t := range []string{r.Table, r.DeadLetter, r.Gaps} {
+				j, ok := tables[t]
+				switch {
+				case ok && j == i && p.isRouted():
+					return fmt.Errorf("pipelines[%d].routes: %q is written by two of them: give each route tables of its own, or join their conditions with or", i, t)
+				case ok && c.Pipelines[j].Topic != p.Topic:
+					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too, from another topic: a table has one topic, or partition and offset would not tell its rows apart; give each a table of its own and read them together with union all (docs/routing.md)", i, t, j)
+				case ok:
+					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
+				}
+				tables[t] = i
+			}
 		}
 	}
 	return nil
@@ -377,8 +404,28 @@ func (c Config) objectStore() objstore.Options {
 	return objstore.Options{Endpoint: c.Storage.Endpoint, Region: c.Storage.Region, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey}
 }
 
-// LoadConfig reads the file (none: the environment alone) and tells where each value came from.
+// LoadConfig reads the file (none: the environment alone) as ReadConfig does, and puts the pipelines that routes stand for in
+// the place of those that have routes.
 func LoadConfig(path string) (*Config, *config.Sources, error) {
+	c, sources, err := ReadConfig(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.followRoutes()
+	return c, sources, nil
+}
+
+// followRoutes puts the pipelines that routes stand for in the place of those that have routes.
+func (c *Config) followRoutes() {
+	var all []Pipeline
+	for _, p := range c.Pipelines {
+		all = append(all, p.routed()...)
+	}
+	c.Pipelines = all
+}
+
+// ReadConfig reads the file as it is written, and tells where each value came from.
+func ReadConfig(path string) (*Config, *config.Sources, error) {
 	c := &Config{}
 	sources, err := config.LoadWith(path, c, config.Options{Reserved: []string{"FIRN_TEST_", "FIRN_TOOLS", "FIRN_OWNER", crash.Env}})
 	if err != nil {

@@ -256,11 +256,29 @@ const (
 	propTopic    = "firn.topic"
 )
 
-// pipelineOf finds the pipeline that writes a table: by its property, or else by its tag.
-func pipelineOf(t *catalog.Table) (string, error) {
-	if name := t.Metadata.Properties()[propPipeline]; name != "" {
-		return name, nil
+// pipelineOf finds the pipeline that writes a table: by the configuration, by its tag, or else by the table's property, which a
+// pipeline sets before it writes.
+func (c *Client) pipelineOf(t *catalog.Table) (string, error) {
+	for _, p := range c.cfg.Pipelines {
+		if rows, _ := p.tables(); slices.Equal(rows, t.Identifier) {
+			return p.Name, nil
+		}
 	}
+	names := writersOf(t)
+	name := t.Metadata.Properties()[propPipeline]
+	switch {
+	case len(names) == 1:
+		return names[0], nil
+	case name != "":
+		return name, nil
+	case len(names) == 0:
+		return "", fmt.Errorf("%s has no tag of a pipeline: Firn never committed rows into it", t.Identifier)
+	}
+	return "", fmt.Errorf("%s has tags of several pipelines: %v", t.Identifier, names)
+}
+
+// writersOf are the pipelines that have a tag in a table, sorted.
+func writersOf(t *catalog.Table) []string {
 	var names []string
 	for tag := range t.Metadata.Refs() {
 		if name, ok := strings.CutPrefix(tag, ledger.TagName("")); ok {
@@ -268,13 +286,7 @@ func pipelineOf(t *catalog.Table) (string, error) {
 		}
 	}
 	slices.Sort(names)
-	switch len(names) {
-	case 1:
-		return names[0], nil
-	case 0:
-		return "", fmt.Errorf("%s has no tag of a pipeline: Firn never committed rows into it", t.Identifier)
-	}
-	return "", fmt.Errorf("%s has tags of several pipelines: %v", t.Identifier, names)
+	return names
 }
 
 // topicOf finds the topic that feeds a table: by the configuration, or else by the table's property.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -141,7 +142,10 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
-	props := map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}
+	props, err := r.claim(ctx, rows)
+	if err != nil {
+		return nil, nil, err
+	}
 	own := r.cfg.Layout.Properties(r.cfg.Codec)
 	maps.Copy(own, props)
 	wanted, err := r.wanted(ctx, rows, contract, schema)
@@ -179,6 +183,21 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	return eng, src, nil
+}
+
+// claim gives the properties that say what feeds the tables: none where another pipeline has written the rows, whose they are.
+// What to do then is recovery's to say.
+func (r *runner) claim(ctx context.Context, rows catalog.Identifier) (map[string]string, error) {
+	t, err := r.p.catalog.LoadTable(ctx, rows, catalog.LoadRefs)
+	if err != nil && !errors.Is(err, catalog.ErrNoSuchTable) && !errors.Is(err, catalog.ErrNoSuchNamespace) {
+		return nil, fmt.Errorf("table %s: %w", rows, err)
+	}
+	if err == nil {
+		if writers := writersOf(t); len(writers) > 0 && !slices.Contains(writers, r.cfg.Name) {
+			return nil, nil
+		}
+	}
+	return map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}, nil
 }
 
 // deduplicated wraps the decoder of the table's rows where the pipeline says so.
@@ -236,7 +255,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 	}
 	v, s := judge(f), f.engine
 	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered+s.Duplicates),
-		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Duplicates: s.Duplicates, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
+		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Unrouted: s.Unrouted, Duplicates: s.Duplicates, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
 		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),
 		FreshP95: s.CommittedFreshness.Quantile(0.95).Seconds(), LastFetch: s.LastFetch, LastDecode: s.LastDecode, LastCommit: s.LastCommit,

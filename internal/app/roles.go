@@ -56,6 +56,9 @@ func (p *Process) needed() map[string]map[int32]int64 {
 	for _, pl := range p.cfg.Pipelines {
 		floor[pl.Topic] = map[int32]int64{} // needed as a whole until the pipeline says where it stands
 	}
+	if len(runners) < len(p.cfg.Pipelines) { // one that has not begun yet may need all of its topic
+		return floor
+	}
 	for i, r := range runners {
 		v := r.committed()
 		for _, o := range runners[:i] { // of two pipelines on one topic, the one further behind

@@ -41,6 +41,7 @@ type PipelineStatus struct {
 	Events          int64   `json:"events"`               // decoded: rows and dead letters, before a transform
 	CompleteEvents  int64   `json:"complete_events"`      // of them those with nothing missing of what the contract wants
 	Filtered        int64   `json:"filtered,omitempty"`   // records that the transform's filter kept out
+	Unrouted        int64   `json:"unrouted,omitempty"`   // of them those that no route takes, where this pipeline counts them
 	Duplicates      int64   `json:"duplicates,omitempty"` // records that deduplication dropped
 	Snapshots       int64   `json:"snapshots"`
 	PendingRows     int64   `json:"pending_rows"`
@@ -122,6 +123,9 @@ func stages(f facts, v Verdict, lastPhases string) []Stage {
 		Says: plural(s.Rows, "row") + ", " + plural(s.DeadLetters, "dead letter") + "; last " + ago(s.LastDecode)}
 	if s.Filtered > 0 {
 		decode.Says = plural(s.Filtered, "record") + " filtered, " + decode.Says
+	}
+	if s.Unrouted > 0 {
+		decode.Says = plural(s.Unrouted, "record") + " taken by no route, " + decode.Says
 	}
 	if s.Duplicates > 0 {
 		decode.Says = plural(s.Duplicates, "duplicate") + " dropped, " + decode.Says
