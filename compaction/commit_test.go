@@ -256,7 +256,7 @@ func (l *lake) replaceOne(region string) {
 	}
 	from, err := l.wh.Key(old.FilePath())
 	l.ok(err)
-	data, err := l.wh.Get(ctx, from)
+	data, err := l.wh.Get(ctx, from, 1<<30)
 	l.ok(err)
 	loc := snapshot.DataLocation(meta, uuid.NewString()+".parquet")
 	to, err := l.wh.Key(loc)

@@ -321,7 +321,7 @@ func (c *Compactor) open(ctx context.Context, f snapshot.File, batchRows int64) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := datafile.Open(ctx, c.wh, k, datafile.ReadOptions{BatchRows: batchRows})
+	r, err := datafile.Open(ctx, c.wh, k, datafile.ReadOptions{BatchRows: batchRows, Size: f.FileSizeBytes()})
 	if err != nil {
 		return nil, err
 	}

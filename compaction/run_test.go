@@ -175,7 +175,7 @@ func TestDamagedInputIsSetAside(t *testing.T) {
 			victim := l.files()[3]
 			k, err := l.wh.Key(victim.FilePath())
 			l.ok(err)
-			whole, err := l.wh.Get(t.Context(), k)
+			whole, err := l.wh.Get(t.Context(), k, 1<<30)
 			l.ok(err)
 			l.put(k, string(damage(whole)))
 			r, err := c.RunOnce(t.Context(), tableID, false)
@@ -319,7 +319,7 @@ func TestLargeOutputGoesThroughDisk(t *testing.T) {
 		if _, err := k.Put(t.Context(), "x", s.Reader(), objstore.Overwrite); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := k.Get(t.Context(), "x"); err != nil || string(got) != strings.Repeat(chunk, 20) {
+		if got, err := k.Get(t.Context(), "x", 1<<30); err != nil || string(got) != strings.Repeat(chunk, 20) {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
 	}

@@ -70,7 +70,7 @@ func TestCachedCopies(t *testing.T) {
 	// What is damaged in the warehouse itself is told, and fetched once a statement.
 	key, err := l.wh.Key(s.files()[0].FilePath())
 	l.must(err)
-	data, err := l.wh.Get(t.Context(), key)
+	data, err := store.Store.Get(t.Context(), key, 1<<30)
 	l.must(err)
 	_, err = l.wh.Put(t.Context(), key, bytes.NewReader(make([]byte, len(data))), objstore.Overwrite)
 	l.must(err)

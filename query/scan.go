@@ -242,7 +242,7 @@ func (r *scanResult) readFile(ctx context.Context, f snapshot.File, out chan<- a
 	if err != nil {
 		return fmt.Errorf("data file: %w", err)
 	}
-	reader, err := datafile.Open(ctx, s.warehouse, key, datafile.ReadOptions{Mem: s.mem, Deleted: f.Deleted})
+	reader, err := datafile.Open(ctx, s.warehouse, key, datafile.ReadOptions{Mem: s.mem, Deleted: f.Deleted, Size: f.FileSizeBytes()})
 	if errors.Is(err, objstore.ErrNotFound) {
 		return fmt.Errorf("snapshot %d has expired while it was read: ask again: %w", r.pinned.SnapshotID, err)
 	}

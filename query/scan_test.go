@@ -93,6 +93,18 @@ type counting struct {
 }
 
 func (c *counting) Open(ctx context.Context, key string) (objstore.Object, error) {
+	c.count(ctx, key)
+	return c.Store.Open(ctx, key)
+}
+
+func (c *counting) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
+	if strings.HasSuffix(key, ".parquet") {
+		c.count(ctx, key)
+	}
+	return c.Store.Get(ctx, key, limit)
+}
+
+func (c *counting) count(ctx context.Context, key string) {
 	c.mu.Lock()
 	if strings.HasSuffix(key, ".parquet") {
 		c.opened[key]++
@@ -101,7 +113,6 @@ func (c *counting) Open(ctx context.Context, key string) (objstore.Object, error
 	if c.open != nil {
 		c.open(ctx, key)
 	}
-	return c.Store.Open(ctx, key)
 }
 
 func (c *counting) total() (n int) {

@@ -17,6 +17,7 @@ import (
 	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/crash"
+	"github.com/firnlake/firn/internal/objstore"
 )
 
 // maxDepth bounds the parts of a namespace.
@@ -386,14 +387,10 @@ func (s *Service) readMetadata(ctx context.Context, loc string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.wh.Stat(ctx, key)
-	if err != nil {
-		return nil, storageError("metadata file "+loc, err)
+	doc, err := s.wh.Get(ctx, key, int64(s.cfg.MaxMetadata))
+	if errors.Is(err, objstore.ErrTooLarge) {
+		return nil, fmt.Errorf("%w: metadata file %s has more bytes than max_metadata allows: %w", catalog.ErrInvalid, loc, err)
 	}
-	if info.Size > int64(s.cfg.MaxMetadata) {
-		return nil, fmt.Errorf("%w: metadata file %s has %d bytes, max_metadata allows %d", catalog.ErrInvalid, loc, info.Size, s.cfg.MaxMetadata)
-	}
-	doc, err := s.wh.Get(ctx, key)
 	if err != nil {
 		return nil, storageError("metadata file "+loc, err)
 	}

@@ -63,7 +63,7 @@ func (h *handed) sum(t *testing.T, wh *objstore.Warehouse, location string) [sha
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := wh.Get(t.Context(), key)
+	doc, err := wh.Get(t.Context(), key, 1<<30)
 	if err != nil {
 		t.Errorf("a location that was handed out: %v", err)
 	}
@@ -105,7 +105,7 @@ func (f *fixture) killed(t *testing.T) *corpse {
 		}
 	}
 	err := f.wh.List(t.Context(), "", func(i objstore.Info) error {
-		doc, err := f.wh.Get(t.Context(), i.Key)
+		doc, err := f.wh.Get(t.Context(), i.Key, 1<<30)
 		if err == nil {
 			_, err = c.wh.Put(t.Context(), i.Key, strings.NewReader(string(doc)), objstore.IfAbsent)
 		}

@@ -154,7 +154,7 @@ func (f *fixture) handedOut(t *testing.T, l loaded) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := f.wh.Get(t.Context(), key)
+	doc, err := f.wh.Get(t.Context(), key, 1<<30)
 	if err != nil {
 		t.Fatalf("the metadata file that was handed out: %v", err)
 	}

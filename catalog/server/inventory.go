@@ -26,6 +26,8 @@ const (
 	// inventoryDir holds the inventories, numbered.
 	inventoryDir    = reserved + "/inventory"
 	inventoryFormat = 1
+	// maxInventory bounds an inventory, of which each table and view takes a few hundred bytes.
+	maxInventory = 512 << 20
 	// keptInventories is how many stay, so that one can go back behind a mistake.
 	keptInventories = 100
 	// maxInventoryTries bounds how often a number is looked for that no other catalog of this database took first.
@@ -139,7 +141,7 @@ func (s *Service) writeInventory(ctx context.Context) (location string, wrote bo
 			return "", false, nil
 		}
 		if newest > 0 {
-			if was, err := s.wh.Get(ctx, inventoryKey(newest)); err == nil && bytes.Equal(was, doc) {
+			if was, err := s.wh.Get(ctx, inventoryKey(newest), maxInventory); err == nil && bytes.Equal(was, doc) {
 				settled()
 				return s.wh.Location(inventoryKey(newest)), false, nil
 			}
@@ -200,7 +202,7 @@ func (s *Service) warnOfInventory(ctx context.Context, newest int64) {
 
 // readInventory reads one by its key.
 func (s *Service) readInventory(ctx context.Context, key string) (*inventoryFile, error) {
-	doc, err := s.wh.Get(ctx, key)
+	doc, err := s.wh.Get(ctx, key, maxInventory)
 	if err != nil {
 		return nil, storageError("inventory "+key, err)
 	}

@@ -188,7 +188,7 @@ func TestIntervalAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := f.files(t)
-	doc, err := wh.Get(t.Context(), files[len(files)-1])
+	doc, err := wh.Get(t.Context(), files[len(files)-1], 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

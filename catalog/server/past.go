@@ -371,6 +371,9 @@ func (p *pastMaker) skeleton(props map[string]string) ([]byte, error) {
 	return json.Marshal(doc)
 }
 
+// maxMarker bounds the bytes of a marker.
+const maxMarker = 64 << 10
+
 // pastMarker is the content of a marker.
 type pastMarker struct {
 	Location string `json:"location"`
@@ -422,7 +425,7 @@ func (s *Service) sweepPasts(ctx context.Context, now time.Time) error {
 
 // removePast removes the directory that a marker names, and the marker.
 func (s *Service) removePast(ctx context.Context, marker string) error {
-	body, err := s.wh.Get(ctx, marker)
+	body, err := s.wh.Get(ctx, marker, maxMarker)
 	if errors.Is(err, objstore.ErrNotFound) { // another catalog was first
 		return nil
 	}

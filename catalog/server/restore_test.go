@@ -220,7 +220,7 @@ func TestRestoreFindsTheNewest(t *testing.T) {
 
 func (f *fixture) read(t *testing.T, key string) string {
 	t.Helper()
-	b, err := f.wh.Get(t.Context(), key)
+	b, err := f.wh.Get(t.Context(), key, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

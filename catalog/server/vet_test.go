@@ -139,7 +139,7 @@ func TestManifestsAreLookedInto(t *testing.T) {
 	lost := f.manifest(41, added, own)
 	key, err := f.wh.Key(lost.FilePath())
 	f.must(err)
-	whole, err := f.wh.Get(t.Context(), key)
+	whole, err := f.wh.Get(t.Context(), key, 1<<30)
 	f.must(err)
 	body, sn := f.commit(41, lost)
 	f.must(f.wh.Delete(t.Context(), key))

@@ -252,7 +252,7 @@ func (l *lake) scan(meta table.Metadata, f snapshot.File, fn func(arrow.RecordBa
 	l.Helper()
 	k, err := l.wh.Key(f.FilePath())
 	l.must(err)
-	data, err := l.wh.Get(context.Background(), k)
+	data, err := l.wh.Get(context.Background(), k, 1<<30)
 	l.must(err)
 	r, err := datafile.NewReader(bytes.NewReader(data), int64(len(data)), f.FilePath(), datafile.ReadOptions{})
 	l.must(err)

@@ -220,7 +220,7 @@ func scanWithin(ctx context.Context, wh *objstore.Warehouse, f snapshot.File, wa
 	if err != nil {
 		return err
 	}
-	r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator, Within: in})
+	r, err := datafile.Open(ctx, wh.Store, key, datafile.ReadOptions{Mem: memory.DefaultAllocator, Within: in, Size: f.FileSizeBytes()})
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,13 @@ func (o *opens) Open(ctx context.Context, key string) (objstore.Object, error) {
 	return o.Store.Open(ctx, key)
 }
 
+func (o *opens) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
+	if strings.HasSuffix(key, ".parquet") {
+		o.n++
+	}
+	return o.Store.Get(ctx, key, limit)
+}
+
 // TestSeen: what is read back is what the pipeline's next commit is built on, whoever moves main meanwhile, and no more files are
 // opened than have rows of that time.
 func TestSeen(t *testing.T) {

@@ -43,9 +43,9 @@ func (s tripStore) Put(ctx context.Context, key string, body io.ReadSeeker, mode
 	return s.Store.Put(ctx, key, body, mode)
 }
 
-func (s tripStore) Get(ctx context.Context, key string) ([]byte, error) {
+func (s tripStore) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	defer s.n.begin()()
-	return s.Store.Get(ctx, key)
+	return s.Store.Get(ctx, key, limit)
 }
 
 func (s tripStore) Stat(ctx context.Context, key string) (objstore.Info, error) {

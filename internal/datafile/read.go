@@ -30,6 +30,9 @@ type ReadOptions struct {
 	// scratch for each delta-encoded column. TestProjection holds that everything else is given back.
 	Mem       memory.Allocator
 	BatchRows int64 // greatest rows of a batch; 0: 64 Ki
+	// Size is the file's length as its manifest says, in bytes, and saves Open from asking for it; 0: not known. It need not
+	// be right.
+	Size int64
 	// Deleted are positions of rows, from 0, that Scan leaves out; nil: none.
 	Deleted *roaring64.Bitmap
 	// Within lets Scan pass over row groups none of whose values of a column lie in a range, as the file's statistics say; nil:
@@ -60,6 +63,15 @@ type Reader struct {
 
 // Open opens the file under key and checks its footer. Close the reader.
 func Open(ctx context.Context, store objstore.Store, key string, o ReadOptions) (*Reader, error) {
+	if o.Size > 0 && o.Size <= wholeFileBytes {
+		data, err := store.Get(ctx, key, wholeFileBytes)
+		if err == nil {
+			return NewReader(bytes.NewReader(data), int64(len(data)), key, o)
+		}
+		if !errors.Is(err, objstore.ErrTooLarge) {
+			return nil, fmt.Errorf("data file: %w", err)
+		}
+	}
 	obj, err := store.Open(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("data file: %w", err)

@@ -111,12 +111,27 @@ func (l *Local) syncDir(dir string) error {
 }
 
 // Get implements Store.
-func (l *Local) Get(ctx context.Context, key string) ([]byte, error) {
+func (l *Local) Get(ctx context.Context, key string, limit int64) (data []byte, err error) {
 	if err := begin(ctx, "get", key); err != nil {
 		return nil, err
 	}
-	data, err := l.root.ReadFile(key)
+	f, err := l.root.Open(key)
 	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, localError(err))
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, localError(err))
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("get %s: %w", key, ErrNotFound)
+	}
+	if err := checkSize(key, st.Size(), limit); err != nil {
+		return nil, err
+	}
+	data = make([]byte, st.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, localError(err))
 	}
 	return data, nil

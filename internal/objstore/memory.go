@@ -62,9 +62,15 @@ func (m *Memory) get(ctx context.Context, op, key string) (memoryObject, error) 
 }
 
 // Get implements Store.
-func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
+func (m *Memory) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	o, err := m.get(ctx, "get", key)
-	return slices.Clone(o.data), err
+	if err == nil {
+		err = checkSize(key, int64(len(o.data)), limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(o.data), nil
 }
 
 // Open implements Store.

@@ -3,6 +3,7 @@ package objstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -12,6 +13,7 @@ var (
 	ErrNotFound      = errors.New("object not found")
 	ErrExists        = errors.New("object already exists") // Put with IfAbsent lost
 	ErrBadKey        = errors.New("bad object key")
+	ErrTooLarge      = errors.New("object is larger than what is read in one piece")
 	ErrAccessDenied  = errors.New("access to object storage denied")
 	ErrNoBucket      = errors.New("bucket does not exist")
 	ErrFull          = errors.New("no space left on storage")
@@ -47,8 +49,9 @@ type Store interface {
 	// Put writes the whole of body (from its current position) under key; a failed Put leaves no object
 	// or, where ErrUnknownResult is wrapped, perhaps one.
 	Put(ctx context.Context, key string, body io.ReadSeeker, mode PutMode) (Info, error)
-	// Get returns the whole object in one request; for small objects (manifests, metadata).
-	Get(ctx context.Context, key string) ([]byte, error)
+	// Get returns the whole object in one request; for small objects (manifests, metadata). One of more than limit bytes is
+	// ErrTooLarge and is not read.
+	Get(ctx context.Context, key string, limit int64) ([]byte, error)
 	// Open prepares random reads; it fails at once with ErrNotFound.
 	Open(ctx context.Context, key string) (Object, error)
 	// Stat returns the object's size and time without reading it.
@@ -58,6 +61,14 @@ type Store interface {
 	List(ctx context.Context, prefix string, fn func(Info) error) error
 	// Delete removes objects; one that does not exist is no error. It goes on after a failure and joins the errors.
 	Delete(ctx context.Context, keys ...string) error
+}
+
+// checkSize tells that an object may be read in one piece.
+func checkSize(key string, size, limit int64) error {
+	if size > limit {
+		return fmt.Errorf("get %s: %w: %d bytes, at most %d", key, ErrTooLarge, size, limit)
+	}
+	return nil
 }
 
 // Warehouse is a Store with the URI that Iceberg metadata names it by. It is the only place where a

@@ -38,7 +38,7 @@ func TestLocalStaysInside(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := s.Get(t.Context(), "link/secret"); err == nil {
+	if b, err := s.Get(t.Context(), "link/secret", 1<<30); err == nil {
 		t.Fatalf("a symbolic link led outside: %q", b)
 	}
 	if _, err := s.Put(t.Context(), "link/new", strings.NewReader("x"), objstore.Overwrite); err == nil {
@@ -117,7 +117,7 @@ func TestS3Unreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, objstore.ErrUnavailable) {
+	if _, err := s.Get(t.Context(), "k", 1<<30); !errors.Is(err, objstore.ErrUnavailable) {
 		t.Errorf("get: %v", err)
 	}
 	_, err = s.Put(t.Context(), "k", strings.NewReader("x"), objstore.IfAbsent)

@@ -20,7 +20,6 @@ const (
 	s3HeaderTimeout   = 30 * time.Second // from request written to first byte of the answer
 	s3MaxIdlePerHost  = 32
 	s3MultipartBytes  = 16 << 20 // objects above it go up in parts of this size
-	s3MaxGetBytes     = 512 << 20
 	defaultS3Region   = "us-east-1"
 	defaultS3Endpoint = "https://s3.amazonaws.com"
 )
@@ -138,7 +137,7 @@ func remaining(body io.Seeker) (int64, error) {
 }
 
 // Get implements Store.
-func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
+func (s *S3) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	if err := begin(ctx, "get", key); err != nil {
 		return nil, err
 	}
@@ -147,8 +146,8 @@ func (s *S3) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, s.wrap("get", key, err)
 	}
 	defer body.Close()
-	if info.Size > s3MaxGetBytes {
-		return nil, fmt.Errorf("get %s: %d bytes, at most %d in one piece", key, info.Size, s3MaxGetBytes)
+	if err := checkSize(key, info.Size, limit); err != nil {
+		return nil, err
 	}
 	data := make([]byte, info.Size)
 	if _, err := io.ReadFull(body, data); err != nil {

@@ -181,7 +181,7 @@ func (x *cut) outside(ctx context.Context, f snapshot.File) (runs [][2]int64, ro
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := datafile.Open(ctx, x.Warehouse, key, datafile.ReadOptions{Mem: x.Mem})
+	r, err := datafile.Open(ctx, x.Warehouse, key, datafile.ReadOptions{Mem: x.Mem, Size: f.FileSizeBytes()})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -253,11 +253,11 @@ func (d *disk) reach() error {
 	return nil
 }
 
-func (d *disk) Get(ctx context.Context, k string) ([]byte, error) {
+func (d *disk) Get(ctx context.Context, k string, limit int64) ([]byte, error) {
 	if err := d.reach(); err != nil {
 		return nil, err
 	}
-	return d.Store.Get(ctx, k)
+	return d.Store.Get(ctx, k, limit)
 }
 
 func (d *disk) Open(ctx context.Context, k string) (objstore.Object, error) {

@@ -347,7 +347,7 @@ func (w *world) get(ctx context.Context, location string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.store.Get(ctx, k)
+	return w.store.Get(ctx, k, 1<<30)
 }
 
 // listed adds the keys of everything that a table's snapshots name: lists, manifests, data files; and the metadata files

@@ -180,7 +180,7 @@ func (r *Reader) readPositions(ctx context.Context, d File) (_ deletedIn, err er
 	if err != nil {
 		return nil, err
 	}
-	file, err := datafile.Open(ctx, r.wh, key, datafile.ReadOptions{})
+	file, err := datafile.Open(ctx, r.wh, key, datafile.ReadOptions{Size: d.FileSizeBytes()})
 	if err != nil {
 		return nil, err
 	}

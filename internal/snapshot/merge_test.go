@@ -322,7 +322,7 @@ func TestMergeNamesTheManifestAtFault(t *testing.T) {
 		}
 	}
 	key := at(inputs[5])
-	whole, err := b.wh.Get(t.Context(), key)
+	whole, err := b.wh.Get(t.Context(), key, 1<<30)
 	b.must(err)
 	b.must(b.wh.Delete(t.Context(), key))
 	keys--
@@ -332,11 +332,11 @@ func TestMergeNamesTheManifestAtFault(t *testing.T) {
 		keys = count()
 		fails(what, inputs[5], ErrCorrupt)
 	}
-	other, err := b.wh.Get(t.Context(), at(inputs[4]))
+	other, err := b.wh.Get(t.Context(), at(inputs[4]), 1<<30)
 	b.must(err)
 	b.must(put(t.Context(), b.wh, inputs[5].FilePath(), other))
 	two := b.manifest(NewID(), Added(b.file("x", 1, 1)), Added(b.file("y", 1, 1)))
-	data, err := b.wh.Get(t.Context(), at(two))
+	data, err := b.wh.Get(t.Context(), at(two), 1<<30)
 	b.must(err)
 	b.must(put(t.Context(), b.wh, inputs[7].FilePath(), data))
 	keys = count()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/apache/iceberg-go"
@@ -36,37 +37,31 @@ type File struct {
 	Deleted *roaring64.Bitmap
 }
 
-// Reader reads manifests of one warehouse and keeps those that were read lately: they never change.
+// Reader reads manifests and their lists of one warehouse and keeps those that were read lately: they never change.
 type Reader struct {
 	wh      *objstore.Warehouse
 	cache   *lru.Cache[string, []iceberg.ManifestEntry]
+	lists   *lru.Cache[string, []iceberg.ManifestFile]
 	deletes *lru.Cache[string, deletedIn]
 }
 
-// deletesShare is the part of a reader's cache that the positions of deleted rows may take besides.
-const deletesShare = 4
+const (
+	// listsShare is the part of a reader's cache that manifest lists may take besides: all queries between two commits ask for one.
+	listsShare = 16
+	// deletesShare is the part that the positions of deleted rows may take besides.
+	deletesShare = 4
+)
 
-// NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together, and the positions of deleted rows
-// in at most a quarter of that.
+// NewReader keeps the entries of manifests of at most cacheBytes (encoded size) together, and manifest lists and the positions of
+// deleted rows in at most a sixteenth and a quarter of that.
 func NewReader(wh *objstore.Warehouse, cacheBytes int64) *Reader {
-	return &Reader{wh: wh, cache: lru.New[string, []iceberg.ManifestEntry](cacheBytes), deletes: lru.New[string, deletedIn](cacheBytes / deletesShare)}
+	return &Reader{wh: wh, cache: lru.New[string, []iceberg.ManifestEntry](cacheBytes),
+		lists: lru.New[string, []iceberg.ManifestFile](cacheBytes / listsShare), deletes: lru.New[string, deletedIn](cacheBytes / deletesShare)}
 }
 
 // ReadManifests returns the manifests of snap, in the list's order.
-func ReadManifests(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot) (out []iceberg.ManifestFile, err error) {
-	if snap == nil {
-		return nil, nil
-	}
-	data, err := fetch(ctx, wh, snap.ManifestList, maxManifestListBytes)
-	if err != nil {
-		return nil, fmt.Errorf("manifest list of snapshot %d: %w", snap.SnapshotID, err)
-	}
-	defer func() { err = damaged(snap.ManifestList, recover(), err) }()
-	out, err = iceberg.ReadManifestList(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", snap.ManifestList, ErrCorrupt, err)
-	}
-	return out, nil
+func ReadManifests(ctx context.Context, wh *objstore.Warehouse, snap *table.Snapshot) ([]iceberg.ManifestFile, error) {
+	return NewReader(wh, 0).Manifests(ctx, snap)
 }
 
 func fetch(ctx context.Context, wh *objstore.Warehouse, location string, limit int64) ([]byte, error) {
@@ -74,14 +69,11 @@ func fetch(ctx context.Context, wh *objstore.Warehouse, location string, limit i
 	if err != nil {
 		return nil, err
 	}
-	info, err := wh.Stat(ctx, key)
-	if err != nil {
-		return nil, err
+	data, err := wh.Get(ctx, key, limit)
+	if errors.Is(err, objstore.ErrTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if info.Size > limit {
-		return nil, fmt.Errorf("%s: %w: %d bytes, at most %d", location, ErrCorrupt, info.Size, limit)
-	}
-	return wh.Get(ctx, key)
+	return data, err
 }
 
 // damaged turns what was recovered from a panic of the decoder into ErrCorrupt: iceberg-go v0.7.0 panics on some
@@ -134,9 +126,25 @@ func DataManifests(ms []iceberg.ManifestFile) []iceberg.ManifestFile {
 	return out
 }
 
-// Manifests returns the manifests of snap.
-func (r *Reader) Manifests(ctx context.Context, snap *table.Snapshot) ([]iceberg.ManifestFile, error) {
-	return ReadManifests(ctx, r.wh, snap)
+// Manifests returns the manifests of snap, in the list's order. They are shared: do not change them.
+func (r *Reader) Manifests(ctx context.Context, snap *table.Snapshot) (out []iceberg.ManifestFile, err error) {
+	if snap == nil {
+		return nil, nil
+	}
+	if ms, ok := r.lists.Get(snap.ManifestList); ok {
+		return slices.Clone(ms), nil // callers append to it and cut it
+	}
+	data, err := fetch(ctx, r.wh, snap.ManifestList, maxManifestListBytes)
+	if err != nil {
+		return nil, fmt.Errorf("manifest list of snapshot %d: %w", snap.SnapshotID, err)
+	}
+	defer func() { err = damaged(snap.ManifestList, recover(), err) }()
+	out, err = iceberg.ReadManifestList(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", snap.ManifestList, ErrCorrupt, err)
+	}
+	r.lists.Add(snap.ManifestList, int64(len(data)), slices.Clone(out))
+	return out, nil
 }
 
 // Files returns the live data files of snap that keep accepts (nil: all), in manifest order. A table with live

@@ -390,7 +390,15 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, err := r.Entries(ctx, head.Manifests[5]); err != nil {
 		t.Errorf("a cached manifest was asked for at the store: %v", err)
 	}
-	if r := NewReader(b.wh, 0); r.cache.Len() != 0 {
+	r = NewReader(b.wh, 1<<20)
+	list, err := r.Manifests(t.Context(), head.Snapshot)
+	b.must(err)
+	list[0] = nil // a caller's list is its own
+	list, err = r.Manifests(ctx, head.Snapshot)
+	if err != nil || len(list) != len(head.Manifests) || list[0] == nil {
+		t.Errorf("a list that was read before: %v, %v", list, err)
+	}
+	if r := NewReader(b.wh, 0); r.cache.Len()+r.lists.Len() != 0 {
 		t.Error("a reader without a cache keeps something")
 	}
 }
@@ -404,7 +412,7 @@ func FuzzManifest(f *testing.F) {
 	for _, location := range []string{snap.ManifestList, m.FilePath()} {
 		key, err := b.wh.Key(location)
 		b.must(err)
-		data, err := b.wh.Get(f.Context(), key)
+		data, err := b.wh.Get(f.Context(), key, 1<<30)
 		b.must(err)
 		f.Add(data)
 	}

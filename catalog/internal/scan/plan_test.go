@@ -160,7 +160,7 @@ func (s stored) Open(name string) (icebergio.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := s.wh.Get(context.Background(), key)
+	data, err := s.wh.Get(context.Background(), key, 1<<30)
 	return opened{bytes.NewReader(data)}, err
 }
 

@@ -15,6 +15,9 @@ import (
 	"github.com/firnlake/firn/internal/objstore"
 )
 
+// most is what Get may read where the size is not the matter.
+const most = 1 << 30
+
 // Run runs the suite. open returns an empty store.
 func Run(t *testing.T, open func(t *testing.T) objstore.Store) {
 	for name, fn := range map[string]func(*testing.T, objstore.Store){
@@ -44,7 +47,7 @@ func mustPut(t *testing.T, s objstore.Store, key, data string) {
 func roundTrip(t *testing.T, s objstore.Store) {
 	for _, data := range []string{"", "x", strings.Repeat("firn", 1000)} {
 		mustPut(t, s, "a/b/c.bin", data)
-		got, err := s.Get(t.Context(), "a/b/c.bin")
+		got, err := s.Get(t.Context(), "a/b/c.bin", most)
 		if err != nil || string(got) != data {
 			t.Fatalf("got %d bytes, %v; want %d", len(got), err, len(data))
 		}
@@ -60,13 +63,13 @@ func roundTrip(t *testing.T, s objstore.Store) {
 	if _, err := s.Put(t.Context(), "from-position", body, objstore.Overwrite); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Get(t.Context(), "from-position"); err != nil || string(got) != "kept" {
+	if got, err := s.Get(t.Context(), "from-position", most); err != nil || string(got) != "kept" {
 		t.Fatalf("a body is written from its position on: got %q, %v", got, err)
 	}
 }
 
 func missing(t *testing.T, s objstore.Store) {
-	_, e1 := s.Get(t.Context(), "no/such")
+	_, e1 := s.Get(t.Context(), "no/such", most)
 	_, e2 := s.Open(t.Context(), "no/such")
 	_, e3 := s.Stat(t.Context(), "no/such")
 	for i, err := range []error{e1, e2, e3} {
@@ -75,7 +78,7 @@ func missing(t *testing.T, s objstore.Store) {
 		}
 	}
 	mustPut(t, s, "dir/file", "x")
-	if _, err := s.Get(t.Context(), "dir"); err == nil {
+	if _, err := s.Get(t.Context(), "dir", most); err == nil {
 		t.Error("a prefix is no object")
 	}
 }
@@ -87,11 +90,11 @@ func ifAbsent(t *testing.T, s objstore.Store) {
 	if err := put(t, s, "k", "second", objstore.IfAbsent); !errors.Is(err, objstore.ErrExists) {
 		t.Fatalf("got %v, want ErrExists", err)
 	}
-	if got, _ := s.Get(t.Context(), "k"); string(got) != "first" {
+	if got, _ := s.Get(t.Context(), "k", most); string(got) != "first" {
 		t.Fatalf("the loser wrote %q", got)
 	}
 	mustPut(t, s, "k", "third")
-	if got, _ := s.Get(t.Context(), "k"); string(got) != "third" {
+	if got, _ := s.Get(t.Context(), "k", most); string(got) != "third" {
 		t.Fatalf("overwrite left %q", got)
 	}
 }
@@ -115,7 +118,7 @@ func rivals(t *testing.T, s objstore.Store) {
 		})
 	}
 	wg.Wait()
-	if got, err := s.Get(t.Context(), "one"); won.Load() != 1 || err != nil || string(got) != winner.Load() {
+	if got, err := s.Get(t.Context(), "one", most); won.Load() != 1 || err != nil || string(got) != winner.Load() {
 		t.Fatalf("%d winners, the object holds %q (%v), the winner wrote %q", won.Load(), got, err, winner.Load())
 	}
 }
@@ -125,7 +128,7 @@ func badKeys(t *testing.T, s objstore.Store) {
 		if _, err := s.Put(t.Context(), key, strings.NewReader("x"), objstore.Overwrite); !errors.Is(err, objstore.ErrBadKey) {
 			t.Errorf("put %.20q: %v", key, err)
 		}
-		if _, err := s.Get(t.Context(), key); !errors.Is(err, objstore.ErrBadKey) {
+		if _, err := s.Get(t.Context(), key, most); !errors.Is(err, objstore.ErrBadKey) {
 			t.Errorf("get %.20q: %v", key, err)
 		}
 		if err := s.Delete(t.Context(), key); !errors.Is(err, objstore.ErrBadKey) {
@@ -134,7 +137,7 @@ func badKeys(t *testing.T, s objstore.Store) {
 	}
 	odd := "sp ace/per%20cent/quo'te\"/uni\u00e9/plus+and&eq=.parquet"
 	mustPut(t, s, odd, "odd")
-	if got, err := s.Get(t.Context(), odd); err != nil || string(got) != "odd" {
+	if got, err := s.Get(t.Context(), odd, most); err != nil || string(got) != "odd" {
 		t.Errorf("%q: %q, %v", odd, got, err)
 	}
 }
@@ -225,7 +228,10 @@ func large(t *testing.T, s objstore.Store) {
 	if _, err := s.Put(t.Context(), "large", bytes.NewReader(data), objstore.Overwrite); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Get(t.Context(), "large"); err != nil || !bytes.Equal(got, data) {
+	if _, err := s.Get(t.Context(), "large", int64(len(data))-1); !errors.Is(err, objstore.ErrTooLarge) || !strings.Contains(err.Error(), "large") {
+		t.Errorf("a byte more than allowed: %v", err)
+	}
+	if got, err := s.Get(t.Context(), "large", int64(len(data))); err != nil || !bytes.Equal(got, data) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 }
@@ -234,7 +240,7 @@ func contexts(t *testing.T, s objstore.Store) {
 	mustPut(t, s, "c", "x")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Get(ctx, "c"); !errors.Is(err, context.Canceled) {
+	if _, err := s.Get(ctx, "c", most); !errors.Is(err, context.Canceled) {
 		t.Errorf("get: %v", err)
 	}
 	if _, err := s.Put(ctx, "c2", strings.NewReader("x"), objstore.Overwrite); !errors.Is(err, context.Canceled) {
