@@ -22,6 +22,7 @@ type Stages struct {
 	Batcher   Batcher
 	Tail      Tail
 	Committer Committer
+	Publisher Publisher // nil: dead letters stay in their table
 }
 
 // Pipeline moves one topic into one table. Create it with New and call Run once.
@@ -43,7 +44,7 @@ type Pipeline struct {
 
 	// The commit loop's own:
 	looked  time.Time // when the table was last looked at or committed to
-	waiting bool      // the committer holds offsets without rows, for the next snapshot
+	waiting bool      // the committer has something to note, if need be in a snapshot of its own
 }
 
 // idleCheck is how often a pipeline without anything to commit looks whether the table is still its own.
@@ -111,6 +112,9 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	if err := p.st.Source.Start(ctx, st.Offsets, st.LeaderEpochs); err != nil {
 		return fmt.Errorf("start reading: %w", err)
 	}
+	if p.st.Publisher != nil {
+		p.st.Publisher.Resume(st.Unpublished, st.Offsets)
+	}
 	p.log.Info("reading", "offsets", st.Offsets.String(), "epoch", st.Epoch, "snapshot", st.SnapshotID, "recovered_by", st.Source)
 	p.status.recovered(st, p.now())
 	p.mu.Lock()
@@ -118,7 +122,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	p.pace.cut()
 	p.inFlight, p.stopped = 0, false
 	p.mu.Unlock()
-	p.waiting = false
+	p.waiting = len(st.Unpublished) > 0
 
 	readCtx, stopReading := context.WithCancel(ctx)
 	defer stopReading()
@@ -395,7 +399,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 		if err == nil {
 			crash.At(ctx, crash.Committed)
 			p.committed(b, c, began)
-			p.looked, p.waiting = p.now(), c.SnapshotID == 0
+			p.looked, p.waiting = p.now(), c.SnapshotID == 0 || c.Waiting
 			span.finish(c.SnapshotID, nil)
 			return nil
 		}
@@ -416,6 +420,9 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 	p.st.Tail.Committed(c.Offsets)
 	if f, ok := p.st.Decoder.(Follower); ok {
 		f.Committed(c.Offsets)
+	}
+	if p.st.Publisher != nil && c.SnapshotID != 0 {
+		p.st.Publisher.Committed(c.DeadLetters, c.Offsets)
 	}
 	p.m.committed(p.name, b, c, now, began)
 	p.status.set(func(s *Status) {
@@ -445,6 +452,9 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 // standBy watches the writer that fenced this one, and returns when the table stood still for the Standby time: then
 // the other is gone or has nothing to do, and taking over is safe either way, because the tag decides again.
 func (p *Pipeline) standBy(ctx context.Context) {
+	if p.st.Publisher != nil {
+		p.st.Publisher.Resume(nil, nil) // the other writer's to do
+	}
 	p.st.Tail.Reset(-1, offset.Vector{}) // rows of a fenced writer must not be shown: no snapshot has epoch -1
 	p.status.set(func(s *Status) { s.StandsBy = true })
 	var seen State

@@ -127,6 +127,7 @@ type fakeCommitter struct {
 	gapErr   error // returned once by RecordGap
 	hold     int   // so many commits leave their offsets for a later one
 	held     []offset.Range
+	unsaid   int // so many snapshots more are not the last word
 }
 
 func (c *fakeCommitter) Check(context.Context) error {
@@ -182,7 +183,8 @@ func (c *fakeCommitter) Commit(ctx context.Context, b *engine.Batch) (engine.Com
 		}
 	}
 	c.state.Offsets, c.state.SnapshotID = v, c.state.SnapshotID+1
-	return engine.Committed{SnapshotID: c.state.SnapshotID, Offsets: v.Clone(), Epoch: c.state.Epoch, At: time.Now()}, nil
+	c.unsaid = max(c.unsaid-1, 0)
+	return engine.Committed{SnapshotID: c.state.SnapshotID, Offsets: v.Clone(), Epoch: c.state.Epoch, At: time.Now(), Waiting: c.unsaid > 0, DeadLetters: offset.Vector{9: c.state.SnapshotID}}, nil
 }
 
 type rig struct {
@@ -190,8 +192,21 @@ type rig struct {
 	dec  *fakeDecoder
 	com  *fakeCommitter
 	tail *tail.Tail
+	pub  *fakePublisher
 	p    *engine.Pipeline
 }
+
+// fakePublisher notes what it is told.
+type fakePublisher struct {
+	resumed []string
+	dead    []offset.Vector
+}
+
+func (p *fakePublisher) Resume(unpublished, v offset.Vector) {
+	p.resumed = append(p.resumed, unpublished.String()+" of "+v.String())
+}
+
+func (p *fakePublisher) Committed(dead, _ offset.Vector) { p.dead = append(p.dead, dead) }
 
 func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 	t.Helper()
@@ -205,10 +220,11 @@ func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 		dec:  &fakeDecoder{alloc: alloc},
 		com:  &fakeCommitter{rows: map[rowKey]int{}, state: engine.State{Offsets: offset.Vector{0: 0, 1: 0}, LeaderEpochs: map[int32]int32{1: 4}}},
 		tail: tail.New(time.Second, time.Now),
+		pub:  &fakePublisher{},
 	}
 	t.Cleanup(func() { r.tail.Close(); alloc.AssertSize(t, 0) })
 	p, err := engine.New("p", cfg, engine.Stages{Source: r.src, Decoder: r.dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
-		Tail: r.tail, Committer: r.com}, slog.New(slog.DiscardHandler), engine.NewMetrics(nil))
+		Tail: r.tail, Committer: r.com, Publisher: r.pub}, slog.New(slog.DiscardHandler), engine.NewMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,6 +478,31 @@ func TestOffsetsThatWaitAreCommittedOnAQuietTopic(t *testing.T) {
 		}
 		if st := r.p.Status(); !st.Committed.Equal(offset.Vector{0: 10, 1: 10}) || r.com.attempts != 5 {
 			t.Errorf("committed %s after %d commits", st.Committed, r.com.attempts)
+		}
+	})
+}
+
+// TestPublisherIsTold of each generation, of each snapshot, and that another writer has taken over; and a committer that has
+// more to say than its last snapshot is asked on a quiet topic.
+func TestPublisherIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 10, nil)
+		r.com.state.Unpublished, r.com.hold, r.com.unsaid = offset.Vector{1: 7}, 1, 3
+		r.com.fail = func(n int, _ *engine.Batch) error {
+			if n == 5 {
+				return engine.ErrFenced
+			}
+			return nil
+		}
+		r.com.state.Offsets = offset.Vector{0: 0, 1: 8}
+		if err := r.run(time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if want := []offset.Vector{{9: 1}, {9: 2}, {9: 3}}; fmt.Sprint(r.pub.dead) != fmt.Sprint(want) {
+			t.Errorf("told of %v, want %v", r.pub.dead, want)
+		}
+		if got := strings.Join(r.pub.resumed, ", "); got != "1:7 of 0:0 1:8" {
+			t.Errorf("resumed with %s", got)
 		}
 	})
 }

@@ -32,3 +32,12 @@ type Tail interface {
 	// Bytes is the memory held.
 	Bytes() int64
 }
+
+// Publisher brings dead letters from their table to a topic, beside the pipeline: nothing waits for it. All methods return at once.
+type Publisher interface {
+	// Resume says that the pipeline stands at v, and which dead letters below it may not be in the topic: in each partition those
+	// from the offset in unpublished on. What was said before is void. With nil for both there is nothing to publish until the next.
+	Resume(unpublished, v offset.Vector)
+	// Committed says that everything below v is in a snapshot, and per partition the first dead letter that came with it.
+	Committed(dead, v offset.Vector)
+}

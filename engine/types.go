@@ -124,6 +124,9 @@ type DeadLetter struct {
 	TimestampMs int64
 	Key, Value  []byte // own copies
 	Headers     []Header
+	SchemaID    uint32 // of the registry, that the record names; meaningless without HasSchema
+	HasSchema   bool
+	TraceID     [16]byte // of the record's traceparent header; zero: none
 }
 
 // Violation counts, within one Fetch, how often a rule of the contract was broken and what was done with the events.
@@ -214,6 +217,8 @@ type State struct {
 	// LeaderEpochs are those of the last record batches below V, of the partitions that moved last.
 	LeaderEpochs map[int32]int32
 	Source       string // which step of recovery answered (docs/exactly-once.md)
+	// Unpublished is per partition the first dead letter below V that is not known to be in the topic of dead letters.
+	Unpublished offset.Vector
 	// IsDead tells whether the record at an offset at or beyond V is a dead letter already, and stays one whatever it decodes
 	// to now; nil: none is. It does not change.
 	IsDead func(partition int32, offset int64) bool
@@ -232,6 +237,11 @@ type Committed struct {
 	// SchemaID is that of the table's schema that the rows are in; SchemaChanges say what this commit changed to make it so.
 	SchemaID      int
 	SchemaChanges []string
+	// DeadLetters is per partition the first dead letter among the offsets that this commit moved V over.
+	DeadLetters offset.Vector
+	// Waiting tells that this snapshot is not the last word, although nothing may come any more: the committer asks for an empty
+	// batch now and then, as it does when it made no snapshot.
+	Waiting bool
 }
 
 // Errors of a Committer.

@@ -149,6 +149,12 @@ func newLettersShow(g *globals) *cobra.Command {
 				row(w, "reason", l.Reason)
 				row(w, "place", oneLine(l.Place))
 				row(w, "message", oneLine(l.Message))
+				if l.SchemaID != nil {
+					row(w, "schema id", *l.SchemaID)
+				}
+				if l.TraceID != "" {
+					row(w, "trace id", oneLine(l.TraceID))
+				}
 				if l.Redriven != 0 {
 					row(w, "redriven by snapshot", l.Redriven)
 				}

@@ -80,6 +80,13 @@ func printStatus(w io.Writer, s *app.Status) {
 		if p.SchemaChanges > 0 {
 			row(w, "  schema changes", fmt.Sprintf("%d; %s", p.SchemaChanges, p.LastSchemaChange))
 		}
+		if d := p.DeadTopic; d != nil {
+			says := fmt.Sprintf("%d messages", d.Published)
+			if d.Problem != "" {
+				says += "; BEHIND since " + clock(d.Since) + ": " + d.Problem
+			}
+			row(w, "  dead letters to", d.Topic, says)
+		}
 		if p.Gaps > 0 {
 			row(w, "  GAPS", fmt.Sprintf("%d, %d offsets were never read; %s", p.Gaps, p.GapOffsets, p.LastGap))
 		}

@@ -24,12 +24,13 @@ import (
 
 // try is one batch on its way into the table, over as many calls of Commit as it takes.
 type try struct {
-	batch  string
-	ranges []offset.Range // of the batch, and those carried
-	next   offset.Vector  // V once it is committed
-	out    leftOut        // records in ranges that are neither rows nor dead letters
-	main   *leg
-	dead   *leg // nil without dead letters
+	batch   string
+	ranges  []offset.Range // of the batch, and those carried
+	next    offset.Vector  // V once it is committed
+	out     leftOut        // records in ranges that are neither rows nor dead letters
+	letters offset.Vector  // per partition the first dead letter in ranges
+	main    *leg
+	dead    *leg // nil without dead letters
 
 	stored   time.Time // when the first of its files was begun to be put on storage; zero before
 	open     bool      // a request was sent, and it is not known that it had no effect
@@ -103,11 +104,12 @@ func (c *Committer) begin(ctx context.Context, b *engine.Batch) (*try, error) {
 	}
 	in := c.withoutSticky(b)
 	defer in.release()
-	if len(in.rows) == 0 && len(in.dead) == 0 && (len(ranges) == 0 || c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval) {
+	idle := len(ranges) == 0 && !c.publishedSince()
+	if len(in.rows) == 0 && len(in.dead) == 0 && (idle || c.cfg.Now().Sub(c.since) < c.cfg.OffsetsInterval) {
 		c.carried, c.carriedOut = ranges, c.leftOutOf(b)
 		return nil, nil
 	}
-	t := &try{batch: b.ID, ranges: ranges, next: next, out: c.leftOutOf(b), phases: timed{}}
+	t := &try{batch: b.ID, ranges: ranges, next: next, out: c.leftOutOf(b), letters: c.lettersBelow(next, in.dead), phases: timed{}}
 	start := time.Now()
 	err = c.span(ctx, phaseEncode, func(ctx context.Context) error { return c.encodeLegs(ctx, t, b, in) })
 	t.phases.since(phaseEncode, start)
@@ -249,7 +251,7 @@ func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last of
 	r := ledger.Record{Kind: ledger.KindIngest, Pipeline: c.cfg.Pipeline, BatchID: b.ID, Epoch: c.pos.epoch,
 		ClusterID: orKnown(c.topic.ClusterID, prev.ClusterID), TopicID: orKnown(c.topic.TopicID, prev.TopicID),
 		Ranges: t.ranges, Offsets: t.next, LastRow: prev.LastRow.Clone(), Filtered: filtered(prev.Filtered).plus(t.out.filtered),
-		Duplicates: filtered(prev.Duplicates).plus(t.out.duplicates), Watermark: prev.Watermark, Prev: c.pos.at}
+		Duplicates: filtered(prev.Duplicates).plus(t.out.duplicates), Unpublished: c.unpublished(t), Watermark: prev.Watermark, Prev: c.pos.at}
 	maps.Copy(r.LastRow, last)
 	if w := b.MaxEvent.Add(-c.cfg.Lateness); !b.MaxEvent.IsZero() && w.After(r.Watermark) {
 		r.Watermark = w
@@ -340,7 +342,8 @@ func (c *Committer) deliver(ctx context.Context, t *try) error {
 // finish takes the committed batch as the position to go on from.
 func (c *Committer) finish(t *try) engine.Committed {
 	now := c.cfg.Now()
-	done := engine.Committed{SnapshotID: t.main.id, Offsets: t.next.Clone(), Epoch: c.pos.epoch, Attempts: t.attempts, Phases: t.phases, At: now}
+	done := engine.Committed{SnapshotID: t.main.id, Offsets: t.next.Clone(), Epoch: c.pos.epoch, Attempts: t.attempts, Phases: t.phases, At: now,
+		DeadLetters: t.letters, Waiting: len(t.main.record.Unpublished) > 0}
 	for _, l := range t.legs() {
 		label := "rows"
 		if l == t.dead {

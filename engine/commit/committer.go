@@ -136,6 +136,7 @@ func (c *Committer) recover(ctx context.Context) (engine.State, error) {
 	}
 	st := pos.state(meta)
 	st.IsDead = c.sticky.isDead()
+	st.Unpublished = c.recoveredUnpublished()
 	return st, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	// are others than the table was last told, the next commit with rows changes the table; files that are there stay.
 	// nil: as the table is; empty: not at all.
 	PartitionBy, SortBy []string
+	// Unpublished tells per partition from which dead letter on those that are committed may not be in the topic of dead letters;
+	// it is noted with every snapshot. nil: there is no such topic.
+	Unpublished func() offset.Vector
 	// Write overrides, where it is set, the codec and the row groups that the table's properties ask for.
 	Write datafile.WriteOptions
 	// MaxUploads is how many files are written to storage at a time; 0: 4.

@@ -133,7 +133,7 @@ func (c *Committer) beginGap(ctx context.Context, gaps *pinned, g engine.Gap) (*
 	meta = gaps.head.Meta
 	l := &leg{p: gaps, id: snapshot.NewID(), spec: meta.PartitionSpec(), schema: meta.CurrentSchema(), record: t.main.record}
 	l.record.Offsets, l.record.LastRow, l.record.Prev = next.Clone(), offset.Vector{g.Partition: g.First}, 0
-	l.record.Filtered, l.record.Duplicates = nil, nil
+	l.record.Filtered, l.record.Duplicates, l.record.Unpublished = nil, nil, nil
 	if gaps.tag != nil {
 		l.record.Prev = *gaps.tag
 	}

@@ -147,7 +147,7 @@ func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.V
 	n := 0
 	for _, f := range files {
 		b := s.boundsOf(f)
-		if b.empty || (b.known && below(v, b)) {
+		if b.empty || (b.known && allBelow(v, b)) {
 			continue
 		}
 		err := s.readLines(ctx, f, func(p int32, o int64, line int32) error {
@@ -167,8 +167,8 @@ func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.V
 	return out, nil
 }
 
-// below reports that all rows of a file within b lie below v.
-func below(v offset.Vector, b bounds) bool {
+// allBelow reports that all rows of a file within b lie below v.
+func allBelow(v offset.Vector, b bounds) bool {
 	if int64(b.top)-int64(b.low) > maxSpan {
 		return false
 	}

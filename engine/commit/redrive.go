@@ -408,7 +408,7 @@ func (d *redriver) buildRows(ctx context.Context, ch *chosen) (catalog.TableComm
 	}
 	prev := ch.pos.record
 	rec := ledger.Record{Kind: ledger.KindRedrive, Pipeline: d.pipeline, BatchID: d.batch, Epoch: ch.pos.epoch, ClusterID: prev.ClusterID, TopicID: prev.TopicID,
-		Offsets: ch.pos.offsets(), LastRow: prev.LastRow.Clone(), Filtered: prev.Filtered, Duplicates: prev.Duplicates, Watermark: prev.Watermark}
+		Offsets: ch.pos.offsets(), LastRow: prev.LastRow.Clone(), Filtered: prev.Filtered, Duplicates: prev.Duplicates, Unpublished: prev.Unpublished, Watermark: prev.Watermark}
 	if d.tag != nil {
 		rec.Prev = *d.tag
 	}
@@ -531,27 +531,8 @@ func withMark(meta table.Metadata) (table.Metadata, table.Updates, table.Require
 		}
 		return meta, nil, nil, nil
 	}
-	last := meta.LastColumnID()
-	fields := append(slices.Clone(sc.Fields()), iceberg.NestedField{ID: last + 1, Name: deadletter.ColRedriven, Type: iceberg.PrimitiveTypes.Int64,
-		Doc: "snapshot of the rows that took the letter in; null while it is dead"})
-	b, err := table.MetadataBuilderFromBase(meta, "")
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	next := iceberg.NewSchema(0, fields...)
-	if err := b.AddSchema(next); err != nil {
-		return nil, nil, nil, err
-	}
-	if err := b.SetCurrentSchemaID(-1); err != nil {
-		return nil, nil, nil, err
-	}
-	after, err := b.Build()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	now := after.CurrentSchema()
-	return after, table.Updates{table.NewAddSchemaUpdate(now), table.NewSetCurrentSchemaUpdate(now.ID)},
-		table.Requirements{table.AssertCurrentSchemaID(sc.ID), table.AssertLastAssignedFieldID(last)}, nil
+	return withColumns(meta, []iceberg.NestedField{{Name: deadletter.ColRedriven, Type: iceberg.PrimitiveTypes.Int64,
+		Doc: "snapshot of the rows that took the letter in; null while it is dead"}})
 }
 
 // mark writes a file anew with the marks, and tells how many it set.

@@ -119,5 +119,5 @@ func (f *finder) decide(ctx context.Context, pos position, r Resolution, out *Re
 	left := leftOutBelow(base, to, r.Topic)
 	return ledger.Record{Kind: ledger.KindRewind, Pipeline: f.pipeline, BatchID: id.String(), Epoch: out.Epoch,
 		ClusterID: orKnown(r.Topic.ClusterID, base.ClusterID), TopicID: orKnown(r.Topic.TopicID, base.TopicID),
-		Offsets: to, LastRow: rows, Filtered: left.filtered, Duplicates: left.duplicates, Watermark: base.Watermark}, nil
+		Offsets: to, LastRow: rows, Filtered: left.filtered, Duplicates: left.duplicates, Unpublished: unpublishedBelow(base, to, r.Topic), Watermark: base.Watermark}, nil
 }

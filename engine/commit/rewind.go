@@ -162,7 +162,7 @@ func (r *rewinder) commit(ctx context.Context, plan RewindPlan, s *table.Snapsho
 	}
 	rec := ledger.Record{Kind: ledger.KindRewind, Pipeline: r.pipeline, BatchID: batch.String(), Epoch: plan.Epoch,
 		ClusterID: plan.Record.ClusterID, TopicID: plan.Record.TopicID, Offsets: plan.Offsets, LastRow: plan.Record.LastRow,
-		Filtered: plan.Record.Filtered, Duplicates: plan.Record.Duplicates, Watermark: plan.Record.Watermark}
+		Filtered: plan.Record.Filtered, Duplicates: plan.Record.Duplicates, Unpublished: plan.Record.Unpublished, Watermark: plan.Record.Watermark}
 	if r.tag != nil {
 		rec.Prev = *r.tag
 	}

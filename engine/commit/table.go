@@ -41,12 +41,13 @@ func EnsureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	return ensureTable(ctx, cat, id, schema, partitionBy, props, true)
 }
 
-// EnsureOwnTable is EnsureTable for a table whose columns are firn's own, such as dead letters: it must have them all.
-func EnsureOwnTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, props map[string]string) (*catalog.Table, error) {
-	return ensureTable(ctx, cat, id, schema, nil, props, false)
+// EnsureOwnTable is EnsureTable for a table whose columns are firn's own, such as dead letters: it must have them all, but
+// for those in later, which are added to a table that was made without them.
+func EnsureOwnTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, props map[string]string, later ...string) (*catalog.Table, error) {
+	return ensureTable(ctx, cat, id, schema, nil, props, false, later...)
 }
 
-func ensureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, partitionBy []string, props map[string]string, grows bool) (*catalog.Table, error) {
+func ensureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, schema *iceberg.Schema, partitionBy []string, props map[string]string, grows bool, later ...string) (*catalog.Table, error) {
 	if err := checkLedger(id, schema); err != nil {
 		return nil, err
 	}
@@ -61,10 +62,72 @@ func ensureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", id, err)
 	}
+	if t, err = addLater(ctx, cat, t, schema, later); err != nil {
+		return nil, fmt.Errorf("table %s: %w", id, err)
+	}
 	if err := checkFits(id, schema, t.Metadata.CurrentSchema(), grows); err != nil {
 		return nil, err
 	}
 	return setProperties(ctx, cat, t, props)
+}
+
+// addLater adds the columns in later that the table lacks, as schema has them. Whoever loses the race finds them there.
+func addLater(ctx context.Context, cat catalog.Catalog, t *catalog.Table, schema *iceberg.Schema, later []string) (*catalog.Table, error) {
+	for try := 0; ; try++ {
+		have := t.Metadata.CurrentSchema()
+		var missing []iceberg.NestedField
+		for _, name := range later {
+			f, wanted := topLevel(schema.Fields(), name)
+			if _, there := topLevel(have.Fields(), name); wanted && !there {
+				missing = append(missing, f)
+			}
+		}
+		if len(missing) == 0 {
+			return t, nil
+		}
+		_, updates, reqs, err := withColumns(t.Metadata, missing)
+		if err != nil {
+			return nil, fmt.Errorf("add the columns %v: %w", later, err)
+		}
+		after, err := cat.CommitTable(ctx, catalog.TableCommit{Identifier: t.Identifier, Updates: updates,
+			Requirements: append(reqs, table.AssertTableUUID(t.Metadata.TableUUID()))})
+		if err == nil {
+			return after, nil
+		}
+		if o := classify(err); (o != conflict && o != unknown) || try == maxPropertyTries || ctx.Err() != nil {
+			return nil, fmt.Errorf("add the columns %v: %w", later, err)
+		}
+		if t, err = cat.LoadTable(ctx, t.Identifier, catalog.LoadRefs); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// withColumns is a table with columns more, which are no structs and get new ids, and what makes it so.
+func withColumns(meta table.Metadata, cols []iceberg.NestedField) (table.Metadata, table.Updates, table.Requirements, error) {
+	sc, last := meta.CurrentSchema(), meta.LastColumnID()
+	fields := slices.Clone(sc.Fields())
+	for i, f := range cols {
+		f.ID = last + 1 + i
+		fields = append(fields, f)
+	}
+	b, err := table.MetadataBuilderFromBase(meta, "")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := b.AddSchema(iceberg.NewSchema(0, fields...)); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := b.SetCurrentSchemaID(-1); err != nil {
+		return nil, nil, nil, err
+	}
+	after, err := b.Build()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	now := after.CurrentSchema()
+	return after, table.Updates{table.NewAddSchemaUpdate(now), table.NewSetCurrentSchemaUpdate(now.ID)},
+		table.Requirements{table.AssertCurrentSchemaID(sc.ID), table.AssertLastAssignedFieldID(last)}, nil
 }
 
 func newProperties(props map[string]string, partitionBy []string) map[string]string {

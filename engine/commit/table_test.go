@@ -170,6 +170,12 @@ func TestEnsureTableChecks(t *testing.T) {
 	if _, err := EnsureOwnTable(t.Context(), cat, catalog.Identifier{"checks", "missing_column"}, testSchema(), nil); !errors.Is(err, ErrTable) || !strings.Contains(err.Error(), "add user string there") {
 		t.Errorf("a table of firn's own without a column: %v", err)
 	}
+	for range 2 {
+		grown, err := EnsureOwnTable(t.Context(), cat, catalog.Identifier{"checks", "missing_column"}, testSchema(), nil, "user", "nothing")
+		if err != nil || grown.Metadata.CurrentSchema().ID != 1 || grown.Metadata.CurrentSchema().NumFields() != testSchema().NumFields() {
+			t.Errorf("a table of firn's own that is given a column: %v, %v", grown, err)
+		}
+	}
 	if _, err := EnsureTable(t.Context(), cat, catalog.Identifier{"checks", "new"}, without(ledger.ColOffset), nil, nil); !errors.Is(err, ErrTable) {
 		t.Errorf("a contract without the ledger: %v", err)
 	}

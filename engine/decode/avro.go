@@ -118,6 +118,7 @@ func (d *Avro) Decode(f *engine.Fetch) (engine.Decoded, error) {
 		out, err := d.rows.Decode(f)
 		if !errors.Is(err, errGrown) {
 			out.SchemaIDs = slices.Clone(d.seen)
+			nameSchemas(out.Dead)
 			return out, err
 		}
 		d.take(d.next)

@@ -1,6 +1,8 @@
 package decode
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +27,12 @@ const (
 	colRawKey   = "raw_key"
 	colRawValue = "raw_value"
 	colHeaders  = "headers"
+	colSchemaID = "schema_id"
+	colTraceID  = "trace_id"
 )
+
+// DeadLetterLater are the columns that dead-letter tables of earlier versions lack.
+var DeadLetterLater = []string{colSchemaID, colTraceID}
 
 // deadLetter makes the dead letter of a record, or of one of its lines, from d.failure.
 func (d *rows) deadLetter(r *engine.Record, value []byte, line int32) engine.DeadLetter {
@@ -35,6 +42,22 @@ func (d *rows) deadLetter(r *engine.Record, value []byte, line int32) engine.Dea
 // NewLetter makes the dead letter of a record, with copies of its own; of one that is a line alone, of that line.
 func NewLetter(r *engine.Record, reason, place, message string) engine.DeadLetter {
 	return newLetter(r, r.Value, r.Line, failure{reason, place, message})
+}
+
+// NewFramedLetter is NewLetter for records that begin with Confluent's header.
+func NewFramedLetter(r *engine.Record, reason, place, message string) engine.DeadLetter {
+	letter := []engine.DeadLetter{NewLetter(r, reason, place, message)}
+	nameSchemas(letter)
+	return letter[0]
+}
+
+// nameSchemas notes which of the registry's schemas the records of letters name.
+func nameSchemas(dead []engine.DeadLetter) {
+	for i := range dead {
+		if v := dead[i].Value; len(v) >= confluentHeader && v[0] == confluentMagic {
+			dead[i].SchemaID, dead[i].HasSchema = binary.BigEndian.Uint32(v[1:]), true
+		}
+	}
 }
 
 func newLetter(r *engine.Record, value []byte, line int32, f failure) engine.DeadLetter {
@@ -49,6 +72,7 @@ func newLetter(r *engine.Record, value []byte, line int32, f failure) engine.Dea
 		return own[from:len(own):len(own)]
 	}
 	letter.Key, letter.Value = take(r.Key), take(value)
+	letter.TraceID, _ = traceID(r.HeaderBytes, r.HeaderCount)
 	// Damaged headers are left out: the record is on its way to the dead letters for a reason of its own.
 	letter.Headers, _ = ParseHeaders(take(r.HeaderBytes), r.HeaderCount)
 	return letter
@@ -67,13 +91,15 @@ func DeadLetterSchema(lines bool) *iceberg.Schema {
 		{Name: colRawKey, Type: bin, Doc: "key of the record, byte for byte"},
 		{Name: colRawValue, Type: bin, Doc: "value of the record, byte for byte; null for a tombstone"},
 		{Name: colHeaders, Doc: "headers of the record; of several with one name the last"},
+		{Name: colSchemaID, Type: iceberg.PrimitiveTypes.Int64, Doc: "id of the registry's schema that the record names"},
+		{Name: colTraceID, Type: str, Doc: "trace of the record's traceparent header, 32 hex digits"},
 	}
 	for i := range fields {
 		fields[i].ID = ids.next()
 	}
 	led := ledgerFields(&ids, lines)
 	keyID, valueID := ids.next(), ids.next()
-	fields[len(fields)-1].Type = &iceberg.MapType{KeyID: keyID, KeyType: str, ValueID: valueID, ValueType: bin}
+	fields[slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == colHeaders })].Type = &iceberg.MapType{KeyID: keyID, KeyType: str, ValueID: valueID, ValueType: bin}
 	return iceberg.NewSchema(0, append(fields, led...)...)
 }
 
@@ -125,6 +151,22 @@ func (w *deadWriter) column(name string, to array.Builder, dead []engine.Dead) e
 		return fill(name, to, dead, func(b *array.BinaryBuilder, d *engine.Dead) { appendOrNull(b, d.Value) })
 	case colHeaders:
 		return fillHeaders(to, dead)
+	case colSchemaID:
+		return fill(name, to, dead, func(b *array.Int64Builder, d *engine.Dead) {
+			if !d.HasSchema {
+				b.AppendNull()
+				return
+			}
+			b.Append(int64(d.SchemaID))
+		})
+	case colTraceID:
+		return fill(name, to, dead, func(b *array.StringBuilder, d *engine.Dead) {
+			if d.TraceID == ([16]byte{}) {
+				b.AppendNull()
+				return
+			}
+			b.Append(hex.EncodeToString(d.TraceID[:]))
+		})
 	case ledger.ColPartition:
 		return fill(name, to, dead, func(b *array.Int32Builder, d *engine.Dead) { b.Append(d.Partition) })
 	case ledger.ColOffset:

@@ -104,7 +104,8 @@ func TestDeadRowsKeepEveryByte(t *testing.T) {
 	mem := checked(t)
 	dead := []engine.Dead{
 		{Partition: 3, DeadLetter: engine.DeadLetter{Reason: ReasonWrongType, Place: "/a", Message: "m", Offset: 7, TimestampMs: 1_780_000_000_000,
-			Key: []byte("k\xff"), Value: []byte("v\x00\xfe"), Headers: []engine.Header{{Key: "h", Value: []byte{1}}, {Key: "h", Value: []byte{2}}, {Key: "n"}}}},
+			Key: []byte("k\xff"), Value: []byte("v\x00\xfe"), Headers: []engine.Header{{Key: "h", Value: []byte{1}}, {Key: "h", Value: []byte{2}}, {Key: "n"}},
+			SchemaID: math.MaxUint32, HasSchema: true, TraceID: [16]byte{0x4b, 15: 1}}},
 		{Partition: 0, DeadLetter: engine.DeadLetter{Reason: "r\xff", Place: "/\xff", Message: "\xffm", Offset: 8, TimestampMs: math.MinInt64, Value: []byte{},
 			Headers: []engine.Header{{Key: "\xff", Value: nil}}}},
 	}
@@ -128,8 +129,8 @@ func TestDeadRowsKeepEveryByte(t *testing.T) {
 		return out
 	}
 	first := []any{"wrong_type", "/a", "m", "topic", []byte("k\xff"), []byte("v\x00\xfe"), []any{[]any{"h", []byte{2}}, []any{"n", nil}},
-		int64(3), int64(7), int64(1_780_000_000_000_000), testNow.UnixMicro()}
-	second := []any{"r\ufffd", "/\ufffd", "\ufffdm", "topic", nil, []byte{}, []any{[]any{"\ufffd", nil}}, int64(0), int64(8), int64(minMicros), testNow.UnixMicro()}
+		int64(math.MaxUint32), "4b000000000000000000000000000001", int64(3), int64(7), int64(1_780_000_000_000_000), testNow.UnixMicro()}
+	second := []any{"r\ufffd", "/\ufffd", "\ufffdm", "topic", nil, []byte{}, []any{[]any{"\ufffd", nil}}, nil, nil, int64(0), int64(8), int64(minMicros), testNow.UnixMicro()}
 	for i, want := range [][]any{first, second} {
 		for j, got := range col(i) {
 			if !equalPlain(got, want[j]) {

@@ -98,6 +98,9 @@ func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
 		out, err := d.rows.Decode(f)
 		if !d.grown(err) {
 			out.SchemaIDs = slices.Clone(d.seen)
+			if !d.plain {
+				nameSchemas(out.Dead)
+			}
 			return out, err
 		}
 	}

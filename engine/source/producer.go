@@ -24,6 +24,9 @@ const (
 	maxProducerTopics = 64
 )
 
+// ErrMessageTooLarge reports a message that is larger than the topic, or this package, takes; which of several is not told.
+var ErrMessageTooLarge = errors.New("a message is too large")
+
 // Producer writes records with acks=all and sequence numbers, so that a batch that is sent again after a lost answer is
 // stored once. Safe for concurrent use; one call at a time is on the way.
 type Producer struct {
@@ -228,7 +231,7 @@ func (t *topicProducer) split(msgs []Message) ([]*queue, error) {
 			return nil, fmt.Errorf("partition %d: the topic has %d", p, n)
 		}
 		if len(m.Key)+len(m.Value) > maxOversize {
-			return nil, fmt.Errorf("a message of %d bytes is beyond %d", len(m.Key)+len(m.Value), maxOversize)
+			return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrMessageTooLarge, len(m.Key)+len(m.Value), maxOversize)
 		}
 		q := byID[p]
 		if q == nil {
@@ -328,6 +331,8 @@ func (t *topicProducer) send(ctx context.Context, leader int32, qs []*queue) (at
 			case code == kafka.OutOfOrderSequenceNumber || code == kafka.UnknownProducerId || code == kafka.InvalidProducerEpoch:
 				t.ready = false // begin again with another id
 				err = errors.Join(err, fmt.Errorf("partition %d: %w", p, code))
+			case code == kafka.MessageSizeTooLarge || code == kafka.RecordListTooLarge:
+				err = errors.Join(err, fmt.Errorf("partition %d: %w: %w", p, ErrMessageTooLarge, code))
 			default:
 				err = errors.Join(err, fmt.Errorf("partition %d: %w", p, code))
 			}

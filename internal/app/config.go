@@ -152,6 +152,7 @@ type Pipeline struct {
 
 	Table      string   `yaml:"table" jsonschema_description:"namespace.table; routes name them instead where the topic goes to several."`
 	DeadLetter string   `yaml:"dead_letter_table" jsonschema_description:"Default: the table's name with _dead."`
+	DeadTopic  string   `yaml:"dead_letter_topic" jsonschema_description:"Kafka topic to which the dead letters go too, after the commit that has them, at least once (docs/dead-letters.md). It has to exist. Default: none."`
 	Gaps       string   `yaml:"gaps_table" jsonschema_description:"Names the offsets that Kafka had dropped before they were read (on_gap: record), and is created with the first. Default: the table's name with _gaps."`
 	OnGap      string   `yaml:"on_gap" jsonschema:"enum=stop,enum=record" jsonschema_description:"When Kafka's retention was faster than Firn: stop until a person decides (default), or record the gap in gaps_table and go on behind it, in one commit."`
 	OnRecreate string   `yaml:"on_topic_recreated" jsonschema_description:"When the topic was deleted and created again: hold, that is stop until a person decides. There is no other way in one table: its offsets mean other records."`
@@ -234,6 +235,9 @@ func (p Pipeline) Validate() error {
 	if p.Table == p.DeadLetter {
 		return errors.New("dead_letter_table: it must be another table than table")
 	}
+	if p.DeadTopic != "" && p.DeadTopic == p.Topic {
+		return errors.New("dead_letter_topic: it must be another topic than topic: each dead letter would come back as an event")
+	}
 	if p.Gaps == p.Table || p.Gaps == p.DeadLetter {
 		return errors.New("gaps_table: it must be another table than table and dead_letter_table")
 	}
@@ -282,7 +286,12 @@ func (p Pipeline) checkDedup() error {
 // follows tells that the table follows the schemas that events name. A schema file says what the table is made of, and a
 // transform has to have seen every column: nothing new gets past a mask.
 func (p Pipeline) follows() bool {
-	return p.Schema == "" && p.contract == nil && (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone && !p.Transform.Active() && !p.isRouted()
+	return p.Schema == "" && p.contract == nil && p.framed() && !p.Transform.Active() && !p.isRouted()
+}
+
+// framed tells that events may begin with Confluent's header.
+func (p Pipeline) framed() bool {
+	return (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone
 }
 
 func (p Pipeline) engine() engine.Config {
@@ -367,6 +376,26 @@ func (c Config) checkPipelines() error {
 					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
 				}
 				tables[t] = i
+			}
+		}
+	}
+	return c.checkDeadTopics()
+}
+
+// checkDeadTopics refuses topics of dead letters that are read into one another in a circle: a record that no pipeline of it can
+// read would go round for ever.
+func (c Config) checkDeadTopics() error {
+	for i, first := range c.Pipelines {
+		reached := []string{first.DeadTopic}
+		for n := 0; n < len(reached) && first.DeadTopic != ""; n++ {
+			for _, p := range c.Pipelines {
+				if p.Topic != reached[n] || p.DeadTopic == "" || slices.Contains(reached, p.DeadTopic) {
+					continue
+				}
+				if p.DeadTopic == first.Topic {
+					return fmt.Errorf("pipelines[%d].dead_letter_topic: dead letters of %s come back to it through %s: give one of the pipelines on the way another topic, or none", i, first.Topic, p.Topic)
+				}
+				reached = append(reached, p.DeadTopic)
 			}
 		}
 	}

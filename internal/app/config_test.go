@@ -100,6 +100,20 @@ func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
 	}
 }
 
+func TestDeadLettersGoInNoCircle(t *testing.T) {
+	circle := []Pipeline{{Name: "a", Topic: "1", DeadTopic: "2", Table: "n.a"}, {Name: "b", Topic: "2", DeadTopic: "3", Table: "n.b"}, {Name: "c", Topic: "3", Table: "n.c"}}
+	for i := range circle {
+		circle[i] = circle[i].WithDefaults()
+	}
+	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: circle}).Validate(); err != nil {
+		t.Error(err)
+	}
+	circle[2].DeadTopic = "1"
+	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: circle}).Validate(); err == nil || !strings.Contains(err.Error(), "dead letters of 1 come back to it through 3") {
+		t.Errorf("a circle of topics: %v", err)
+	}
+}
+
 func TestTwoPipelinesNeedTablesAndNamesOfTheirOwn(t *testing.T) {
 	p := demoPipeline()
 	q := p

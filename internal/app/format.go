@@ -218,7 +218,11 @@ func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema, onIncompatible 
 	if err != nil {
 		return nil, err
 	}
-	return b.Wrap(dec, decode.NewLetter, nil)
+	letter := decode.NewLetter
+	if f.cfg.framed() {
+		letter = decode.NewFramedLetter
+	}
+	return b.Wrap(dec, letter, nil)
 }
 
 // plainDecoder makes the decoder that reads the events as they are.

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,9 @@ import (
 	"github.com/twmb/avro"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/publish"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/audit"
 	"github.com/firnlake/firn/internal/registry"
@@ -75,6 +80,27 @@ func produce(t *testing.T, p *Process, topic string, values ...string) {
 	if err := prod.Produce(t.Context(), topic, msgs); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// letterTopicOf waits until a topic of dead letters has so many messages, and reads them.
+func letterTopicOf(t *testing.T, p *Process, topic string, want int64) []engine.Record {
+	t.Helper()
+	eventually(t, "the topic of dead letters", func() (bool, string) {
+		at, err := source.Bounds(t.Context(), p.cfg.Kafka, topic)
+		return err == nil && at[0].LastStable >= want, fmt.Sprint(at, err)
+	})
+	var out []engine.Record
+	err := source.ReadRange(t.Context(), p.cfg.Kafka, topic, 0, 0, want, func(f *engine.Fetch) error {
+		for _, r := range f.Records {
+			r.Key, r.Value, r.HeaderBytes = bytes.Clone(r.Key), bytes.Clone(r.Value), bytes.Clone(r.HeaderBytes)
+			out = append(out, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // onlyPipeline is what the status says of the one pipeline.
@@ -149,7 +175,7 @@ func TestAvroPipeline(t *testing.T) {
 	if err := os.WriteFile(v1, []byte(orderV1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, c := upPipeline(t, Pipeline{Name: "orders", Topic: "orders", Format: "avro", Table: "shop.orders", Writers: []string{v1},
+	p, c := upPipeline(t, Pipeline{Name: "orders", Topic: "orders", Format: "avro", Table: "shop.orders", Writers: []string{v1}, DeadTopic: "orders.dead",
 		CommitInterval: units.Duration(200 * time.Millisecond), Registry: registry.Config{URL: srv.URL, Wait: units.Duration(300 * time.Millisecond)}})
 	defer down(t, p)
 	eventually(t, "it runs", func() (bool, string) { s, why := onlyPipeline(t, c); return s.Verdict.State == StateOK, why })
@@ -181,9 +207,22 @@ func TestAvroPipeline(t *testing.T) {
 	if got := rowsOf(t, c, orders, "id", "count", "note"); strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("rows %q, want %q", got, want)
 	}
-	dead := rowsOf(t, c, catalog.Identifier{"shop", "orders_dead"}, "reason", "place")
-	if got := strings.Join(dead, "|"); got != "wrong_magic |invalid_avro /id|unknown_schema " {
+	dead := rowsOf(t, c, catalog.Identifier{"shop", "orders_dead"}, "reason", "place", "schema_id")
+	if got := strings.Join(dead, "|"); got != "wrong_magic  (null)|invalid_avro /id 2|unknown_schema  9" {
 		t.Errorf("dead letters %q", got)
+	}
+	last := letterTopicOf(t, p, "orders.dead", 3)[2]
+	headers, err := decode.ParseHeaders(last.HeaderBytes, last.HeaderCount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, h := range headers {
+		said[h.Key] = string(h.Value)
+	}
+	if string(last.Key) != "orders/0/5" || string(last.Value) != framed(9, "\x02") || said[publish.HeaderReason] != "unknown_schema" || said[publish.HeaderSchemaID] != "9" ||
+		said[publish.HeaderTopic] != "orders" || said[publish.HeaderPartition] != "0" || said[publish.HeaderOffset] != "5" || said[publish.HeaderPipeline] != "orders" || said[publish.HeaderMessage] == "" {
+		t.Errorf("%s with %q", last.Key, said)
 	}
 	r, err := c.Audit(t.Context(), "shop.orders", AuditOptions{Kafka: true})
 	if err != nil || r.Verdict != audit.Clean || r.Rows != 3 {

@@ -35,7 +35,7 @@ func settled(t *testing.T, c *Client, rows, dead int64) {
 // and is taken in alone when the contract allows.
 func TestJSONLinesPipeline(t *testing.T) {
 	dir := t.TempDir()
-	pl := Pipeline{Name: "events", Topic: "events", Format: "json_lines", Table: "a.events", CommitInterval: units.Duration(200 * time.Millisecond),
+	pl := Pipeline{Name: "events", Topic: "events", Format: "json_lines", Table: "a.events", DeadTopic: "events.dead", CommitInterval: units.Duration(200 * time.Millisecond),
 		Schema: writeContract(t, dir, `{"type":"object","required":["id"],"properties":{"id":{"type":"string"},"n":{"type":"integer","maximum":5}}}`)}
 	p, c := upPipeline(t, pl)
 	defer down(t, p)
@@ -63,6 +63,15 @@ func TestJSONLinesPipeline(t *testing.T) {
 	check("0 0 a|0 2 c|2 0 d", dead, 0)
 	if l, err := c.DeadLetter(t.Context(), "a.events", 0, 3, 2); err != nil || l.Line != 2 || string(l.Value) != `{"id":"f","n":8}` {
 		t.Errorf("%+v, %v", l, err)
+	}
+
+	var keys []string
+	for _, r := range letterTopicOf(t, p, "events.dead", 4) {
+		keys = append(keys, string(r.Key)+" "+string(r.Value))
+	}
+	slices.Sort(keys)
+	if got := strings.Join(keys, "|"); got != `events/0/0/2 {"id":"b","n":9}|events/0/1  `+"\n"+`|events/0/3/1 {"id":"e"|events/0/3/2 {"id":"f","n":8}` {
+		t.Errorf("the topic has %q", got)
 	}
 
 	pl.Schema = writeContract(t, t.TempDir(), `{"type":"object","required":["id"],"properties":{"id":{"type":"string"},"n":{"type":"integer"}}}`)

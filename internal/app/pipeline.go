@@ -21,6 +21,7 @@ import (
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/dedup"
+	"github.com/firnlake/firn/engine/publish"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/engine/tail"
 	"github.com/firnlake/firn/internal/hot"
@@ -54,16 +55,17 @@ func (t *tails) Cut(ctx context.Context, table catalog.Identifier, from offset.V
 
 // runner keeps one pipeline going: it prepares the parts until that succeeds, then runs the engine.
 type runner struct {
-	p      *Process
-	cfg    Pipeline
-	format *format
-	log    *slog.Logger
-	em     *engine.Metrics
-	sm     *source.Metrics
-	cm     *commit.Metrics
-	dm     *dedup.Metrics
-	tail   *tail.Tail
-	rate   rateMeter
+	p       *Process
+	cfg     Pipeline
+	format  *format
+	log     *slog.Logger
+	em      *engine.Metrics
+	sm      *source.Metrics
+	cm      *commit.Metrics
+	dm      *dedup.Metrics
+	tail    *tail.Tail
+	rate    rateMeter
+	letters *letterTopic // nil: dead letters stay in their table
 
 	mu     sync.Mutex
 	cause  error // why it is not prepared
@@ -74,6 +76,7 @@ type runner struct {
 // startPipelines reads the contracts, which a person must mend, and leaves the rest to the runners.
 func (p *Process) startPipelines(context.Context) error {
 	em, sm, cm, dm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg), dedup.NewMetrics(p.reg)
+	pm := publish.NewMetrics(p.reg)
 	for _, pc := range p.cfg.Pipelines {
 		log := p.log.With("pipeline", pc.Name)
 		f, err := p.cfg.newFormat(pc, log)
@@ -83,6 +86,11 @@ func (p *Process) startPipelines(context.Context) error {
 		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm, dm: dm,
 			tail: tail.New(pc.TailGrace.D(), time.Now), cause: errors.New("it has just begun")}
 		rows, _ := pc.tables()
+		if pc.DeadTopic != "" {
+			if r.letters, err = newLetterTopic(p, pc, log, pm); err != nil {
+				return err
+			}
+		}
 		p.tails.add(rows, r.tail)
 		p.mu.Lock()
 		p.pipelines = append(p.pipelines, r)
@@ -102,7 +110,8 @@ func (r *runner) run(ctx context.Context) error {
 		eng, src, err := r.prepare(ctx)
 		if err == nil {
 			r.set(eng, src, nil)
-			return errors.Join(eng.Run(ctx), src.Close())
+			end := r.letters.start(ctx)
+			return errors.Join(eng.Run(ctx), src.Close(), end())
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -156,7 +165,7 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(contract.Lines()), props); err != nil {
+	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(contract.Lines()), props, decode.DeadLetterLater...); err != nil {
 		return nil, nil, err
 	}
 	dec, err := r.format.decoder(contract, t.Metadata.CurrentSchema(), r.cfg.OnIncompatible)
@@ -170,15 +179,16 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, err
 	}
+	unpublished, publisher := r.letters.stage()
 	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(),
 		PartitionBy: append([]string{}, r.cfg.Partition...), SortBy: append([]string{}, r.cfg.SortBy...),
-		StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)},
+		Unpublished: unpublished, StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)},
 		cat, wh, r.deadRows, r.log, r.cm)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	eng, err := engine.New(r.cfg.Name, r.cfg.engine(), engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
-		Tail: r.tail, Committer: com}, r.p.log, r.em)
+		Tail: r.tail, Committer: com, Publisher: publisher}, r.p.log, r.em)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
@@ -262,6 +272,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		Consumed: s.Consumed.String(), Committed: s.Committed.String(), Stages: stages(f, v, phases(s.Phases))}
 	out.Gaps, out.GapOffsets, out.LastGap = s.Gaps, s.GapOffsets, s.LastGap
 	out.SchemaIDs, out.TableSchema, out.SchemaChanges, out.LastSchemaChange = s.SchemaIDs, s.SchemaID, s.SchemaChanges, s.LastSchemaChange
+	out.DeadTopic = r.letters.status()
 	if !s.PendingSince.IsZero() {
 		out.PendingSeconds = now.Sub(s.PendingSince).Seconds()
 	}

@@ -43,6 +43,12 @@ func (p *Process) startBroker(ctx context.Context) error {
 		if err := b.EnsureTopic(ctx, pl.Topic, demoPartitions); err != nil {
 			return fmt.Errorf("embedded broker: topic %s: %w", pl.Topic, err)
 		}
+		if pl.DeadTopic == "" {
+			continue
+		}
+		if err := b.EnsureTopic(ctx, pl.DeadTopic, 1); err != nil {
+			return fmt.Errorf("embedded broker: topic %s: %w", pl.DeadTopic, err)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/firnlake/firn/compaction"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/publish"
 )
 
 // Addresses are where a process listens; empty where it does not.
@@ -61,6 +62,8 @@ type PipelineStatus struct {
 	Gaps       int64  `json:"gaps,omitempty"` // stretches that Kafka no longer held, jumped over since it started
 	GapOffsets int64  `json:"gap_offsets,omitempty"`
 	LastGap    string `json:"last_gap,omitempty"`
+
+	DeadTopic *publish.Status `json:"dead_letter_topic,omitempty"`
 
 	SchemaIDs        []uint32 `json:"schema_ids,omitempty"` // of the registry's schemas that events were written with lately
 	TableSchema      int      `json:"table_schema"`         // the Iceberg schema id of the last commit's rows

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func (l *locked) Write(p []byte) (int, error) {
 // encrypted is redriven once the contract is mended.
 func TestTransformedPipeline(t *testing.T) {
 	dir, logs := t.TempDir(), &locked{}
-	pl := Pipeline{Name: "people", Topic: "people", Table: "crm.people", contract: []byte(peopleContract), CommitInterval: units.Duration(200 * time.Millisecond),
+	pl := Pipeline{Name: "people", Topic: "people", Table: "crm.people", DeadTopic: "people.dead", contract: []byte(peopleContract), CommitInterval: units.Duration(200 * time.Millisecond),
 		Transform: transform.Config{Filter: "kind <> 'bot'", Columns: map[string]string{"city": "upper(user.city)", "share": "100 / n"},
 			Mask:          map[string]transform.Mask{"user.email": {Method: transform.MethodTokenise, Key: secretOf(t, "0123456789abcdef"), Length: 16}},
 			DeadLetterKey: secretOf(t, "fedcba9876543210")}}.WithDefaults()
@@ -69,6 +70,11 @@ func TestTransformedPipeline(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 	findNowhere(t, p, c, dir, canary, logs)
+	for _, r := range letterTopicOf(t, p, "people.dead", 3) {
+		if !bytes.HasPrefix(r.Value, []byte("firn:aes256gcm:")) || bytes.Contains(slices.Concat(r.Key, r.Value, r.HeaderBytes), []byte(canary)) {
+			t.Errorf("the topic of dead letters has %q, %q", r.Value, r.HeaderBytes)
+		}
+	}
 
 	mended := pl
 	mended.contract = bytes.Replace([]byte(peopleContract), []byte(`"required":["id"],"properties":{"id":{"type":"integer"}`), []byte(`"properties":{"id":{"type":"integer"}`), 1)

@@ -23,6 +23,12 @@ import (
 // first redrive adds it to the table.
 const ColRedriven = "redriven_snapshot"
 
+// Columns that tables of earlier versions may lack, until the pipeline starts again.
+const (
+	ColSchemaID = "schema_id"
+	ColTraceID  = "trace_id"
+)
+
 // Letter is one dead letter.
 type Letter struct {
 	Partition int32             `json:"partition"`
@@ -34,6 +40,8 @@ type Letter struct {
 	Place     string            `json:"place"`
 	Message   string            `json:"message"`
 	Topic     string            `json:"topic"`
+	SchemaID  *int64            `json:"schema_id,omitempty"` // of the registry, that the record names
+	TraceID   string            `json:"trace_id,omitempty"`  // of the record's traceparent header, 32 hex digits
 	Redriven  int64             `json:"redriven_snapshot,omitempty"`
 	Key       []byte            `json:"key,omitempty"`   // with payload alone
 	Value     []byte            `json:"value,omitempty"` // nil for a tombstone
@@ -56,7 +64,7 @@ func (f *Filter) Match(l *Letter) bool {
 
 // Columns is the part of a dead-letter table's schema that Files reads. Payload asks for key, value and headers as well.
 func Columns(sc *iceberg.Schema, payload bool) *iceberg.Schema {
-	names := []string{"reason", "place", "message", "topic", ColRedriven, ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt}
+	names := []string{"reason", "place", "message", "topic", ColSchemaID, ColTraceID, ColRedriven, ledger.ColPartition, ledger.ColOffset, ledger.ColIndex, ledger.ColTimestamp, ledger.ColIngestedAt}
 	if payload {
 		names = append(names, "raw_key", "raw_value", "headers")
 	}
@@ -128,6 +136,9 @@ func At(b arrow.RecordBatch, i int) (*Letter, bool) {
 				l.Offset = a.Value(i)
 			case ColRedriven:
 				l.Redriven = a.Value(i)
+			case ColSchemaID:
+				id := a.Value(i)
+				l.SchemaID = &id
 			}
 		case *array.Timestamp:
 			at := time.UnixMicro(int64(a.Value(i))).UTC()
@@ -162,6 +173,8 @@ func (l *Letter) text(name, v string) {
 		l.Message = v
 	case "topic":
 		l.Topic = v
+	case ColTraceID:
+		l.TraceID = v
 	}
 }
 

@@ -60,6 +60,8 @@ const (
 	KeyKind       = "firn.kind"
 	KeyFiltered   = "firn.filtered"
 	KeyDuplicates = "firn.duplicates"
+
+	KeyUnpublished = "firn.unpublished"
 )
 
 // Kind says what made a snapshot.
@@ -110,7 +112,10 @@ type Record struct {
 	LastRow    offset.Vector      // per partition the last offset that gave a row; absent when none did
 	Filtered   map[int32]Filtered // per partition the offsets that a filter kept out so far; absent where none was
 	Duplicates map[int32]Filtered // and those of events that were there already (docs/deduplication.md)
-	Watermark  time.Time          // greatest event time seen, less the allowed lateness; zero when unknown
-	Prev       int64              // Firn's snapshot before this one; 0 when none
-	TraceID    string             // of the batch's trace; empty when tracing is off
+	// Unpublished is per partition the first dead letter below Offsets that is not known to be in the topic of dead letters
+	// (docs/dead-letters.md); absent where none is, or the pipeline has no such topic.
+	Unpublished offset.Vector
+	Watermark   time.Time // greatest event time seen, less the allowed lateness; zero when unknown
+	Prev        int64     // Firn's snapshot before this one; 0 when none
+	TraceID     string    // of the batch's trace; empty when tracing is off
 }

@@ -46,6 +46,11 @@ func (r Record) Summary() (map[string]string, error) {
 			m[key] = text
 		}
 	}
+	if len(r.Unpublished) > 0 {
+		if m[KeyUnpublished], err = offset.EncodeLastRows(r.Unpublished, r.Offsets); err != nil {
+			return nil, fmt.Errorf("firn record: %s: %w", KeyUnpublished, err)
+		}
+	}
 	if r.TraceID != "" {
 		m[KeyTraceID] = r.TraceID
 	}
@@ -87,6 +92,11 @@ func ParseSummary(props map[string]string) (Record, error) {
 	}
 	if r.Duplicates, err = decodeFiltered(props[KeyDuplicates], r.Offsets); err != nil {
 		return bad(KeyDuplicates, err)
+	}
+	if u := props[KeyUnpublished]; u != "" {
+		if r.Unpublished, err = offset.DecodeLastRows(u, r.Offsets); err != nil {
+			return bad(KeyUnpublished, err)
+		}
 	}
 	if w := props[KeyWatermark]; w != "" {
 		if r.Watermark, err = time.Parse(time.RFC3339Nano, w); err != nil {

@@ -53,13 +53,31 @@ func TestSummaryRoundTrip(t *testing.T) {
 	}
 }
 
+func TestUnpublishedRoundTrip(t *testing.T) {
+	r := sample(8)
+	for _, v := range []offset.Vector{{2: 0, 5: r.Offsets[5] - 1}, r.LastRow} {
+		r.Unpublished = v
+		m, err := r.Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParseSummary(m); err != nil || !got.Unpublished.Equal(v) {
+			t.Errorf("%v, %v, want %v", got.Unpublished, err, v)
+		}
+	}
+	r.Unpublished = offset.Vector{2: r.Offsets[2]}
+	if _, err := r.Summary(); err == nil {
+		t.Error("a dead letter at V was noted")
+	}
+}
+
 func TestParseSummaryRefuses(t *testing.T) {
 	if _, err := ParseSummary(map[string]string{"operation": "append"}); !errors.Is(err, ErrNoRecord) {
 		t.Fatalf("foreign summary: %v", err)
 	}
 	good, _ := sample(4).Summary()
 	for key, bad := range map[string]string{
-		KeyVersion: "99", KeyEpoch: "x", KeyPrev: "", KeyOffsets: "1zzz", KeyRange: "", KeyLastRow: "2AA", KeyWatermark: "yesterday",
+		KeyUnpublished: "1zzz", KeyVersion: "99", KeyEpoch: "x", KeyPrev: "", KeyOffsets: "1zzz", KeyRange: "", KeyLastRow: "2AA", KeyWatermark: "yesterday",
 	} {
 		m := maps.Clone(good)
 		m[key] = bad

@@ -33,6 +33,15 @@ func (v Vector) Clone() Vector {
 // Equal reports whether both vectors know the same partitions at the same offsets.
 func (v Vector) Equal(o Vector) bool { return maps.Equal(v, o) }
 
+// Lower brings v down to o, partition by partition: of those that both know it keeps the lower offset, and it takes in the others.
+func (v Vector) Lower(o Vector) {
+	for p, at := range o {
+		if have, ok := v[p]; !ok || at < have {
+			v[p] = at
+		}
+	}
+}
+
 // Partitions returns the partitions of v in ascending order.
 func (v Vector) Partitions() []int32 { return slices.Sorted(maps.Keys(v)) }
 

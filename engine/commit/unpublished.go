@@ -1,0 +1,71 @@
+package commit
+
+import (
+	"maps"
+
+	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/offset"
+)
+
+// lettersBelow is per partition the first dead letter between V and next: those of the batch, and those that the table had
+// before it and that V comes to with it.
+func (c *Committer) lettersBelow(next offset.Vector, dead []engine.Dead) offset.Vector {
+	first := offset.Vector{}
+	for i := range dead {
+		first.Lower(offset.Vector{dead[i].Partition: dead[i].Offset})
+	}
+	for p, held := range c.sticky {
+		for at := range held {
+			if at.offset < next[p] {
+				first.Lower(offset.Vector{p: at.offset})
+			}
+		}
+	}
+	return first
+}
+
+// unpublished is what the snapshot of t notes of dead letters that may not be in their topic: what the publisher has not done
+// yet, and those that come with t. What is published while t is on its way is noted with the next.
+func (c *Committer) unpublished(t *try) offset.Vector {
+	if c.cfg.Unpublished == nil {
+		return nil
+	}
+	v := c.cfg.Unpublished().Clone()
+	v.Lower(t.letters)
+	return below(v, t.next)
+}
+
+// publishedSince tells that dead letters were published of which the last snapshot says that they may not be.
+func (c *Committer) publishedSince() bool {
+	noted := c.pos.record.Unpublished
+	return c.cfg.Unpublished != nil && len(noted) > 0 && !c.cfg.Unpublished().Equal(noted)
+}
+
+// recoveredUnpublished is what a new generation has to publish. Where only the catalog's history knew V, there is no record
+// of it, and that of the last dead letters says enough: what was unpublished since was so then.
+func (c *Committer) recoveredUnpublished() offset.Vector {
+	if c.cfg.Unpublished == nil {
+		return nil
+	}
+	r := c.pos.record
+	if r.BatchID == "" {
+		r = c.deadRec
+	}
+	return below(r.Unpublished.Clone(), c.pos.offsets())
+}
+
+// unpublishedBelow is what goes on to hold after a person's decision where to read on. Dead letters from there on are
+// published when V comes to them again.
+func unpublishedBelow(base ledger.Record, to offset.Vector, topic engine.Topic) offset.Vector {
+	if KnownID(topic.TopicID) && KnownID(base.TopicID) && topic.TopicID != base.TopicID {
+		return nil
+	}
+	return below(base.Unpublished.Clone(), to)
+}
+
+// below leaves of v what lies below end.
+func below(v, end offset.Vector) offset.Vector {
+	maps.DeleteFunc(v, func(p int32, at int64) bool { return at >= end[p] })
+	return v
+}
