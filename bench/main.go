@@ -20,6 +20,7 @@ import (
 	"github.com/firnlake/firn/bench/fetch"
 	"github.com/firnlake/firn/bench/freshness"
 	"github.com/firnlake/firn/bench/ingest"
+	"github.com/firnlake/firn/bench/tables"
 )
 
 type bench struct {
@@ -34,6 +35,7 @@ var benches = []bench{
 	{"fetch", "reading a Kafka topic, engine/source beside kafka-go's Reader and franz-go", fetch.Main},
 	{"freshness", "from an event to the answer that holds it, by the program itself under load", freshness.Main},
 	{"ingest", "the engine as a whole, beside what decoding and encoding alone reach", ingest.Main},
+	{"tables", "many tables in one process: how even their commits are, and what they take", tables.Main},
 }
 
 func main() {

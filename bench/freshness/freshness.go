@@ -11,17 +11,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/firnlake/firn/bench/program"
 	"github.com/firnlake/firn/bench/report"
 )
 
 const (
 	startTimeout = time.Minute
-	stopTimeout  = 30 * time.Second
 	// warm is how long the load runs before it counts: a schema is made, caches are filled.
 	warm = 3 * time.Second
 	// leastShare is the part of its rate that the load must have reached.
@@ -91,24 +91,23 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if o.firn == "" {
-		o.firn = filepath.Join(dir, "firn")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.firn, "github.com/firnlake/firn/cmd/firn").CombinedOutput(); err != nil {
-			return fmt.Errorf("build firn: %w\n%s", err, out)
+		if o.firn, err = program.Build(ctx, dir); err != nil {
+			return err
 		}
 	}
-	up, err := o.start(ctx, append([]string{"up"}, o.where(dir)...), o.ports()...)
+	up, err := program.Start(ctx, o.firn, slices.Concat([]string{"up"}, o.where(dir), o.ports())...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, up.stop()) }()
+	defer func() { err = errors.Join(err, up.Stop()) }()
 	if err := o.waitReady(ctx, up, dir); err != nil {
 		return err
 	}
-	load, err := o.start(ctx, append([]string{"generate"}, o.where(dir)...), "--topic", o.topic, "--rate", strconv.Itoa(o.rate), "--seed", strconv.FormatInt(o.Seed, 10), "--broken", "0")
+	load, err := program.Start(ctx, o.firn, append(append([]string{"generate"}, o.where(dir)...), "--topic", o.topic, "--rate", strconv.Itoa(o.rate), "--seed", strconv.FormatInt(o.Seed, 10), "--broken", "0")...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, load.stop()) }()
+	defer func() { err = errors.Join(err, load.Stop()) }()
 	if err := sleep(ctx, warm); err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 	var s report.Samples
 	for range o.Runs {
 		if err := o.probe(ctx, dir, &s); err != nil {
-			return errors.Join(err, up.ended(), load.ended())
+			return errors.Join(err, up.Ended(), load.Ended())
 		}
 	}
 	last, err := o.rows(ctx, dir)
@@ -130,7 +129,7 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 	if got := float64(last-first) / time.Since(began).Seconds(); got < float64(o.rate)*leastShare {
 		return fmt.Errorf("%.0f rows a second came instead of %d: the load fell behind, so these figures are of a smaller one", got, o.rate)
 	}
-	if err := errors.Join(up.ended(), load.stop()); err != nil {
+	if err := errors.Join(up.Ended(), load.Stop()); err != nil {
 		return err
 	}
 	if err := o.audit(ctx, dir); err != nil {
@@ -140,13 +139,13 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := up.stop(); err != nil {
+	if err := up.Stop(); err != nil {
 		return err
 	}
 	return o.report(rep, &s, up, rows)
 }
 
-func (o options) report(rep *report.Report, s *report.Samples, up *process, rows int64) error {
+func (o options) report(rep *report.Report, s *report.Samples, up *program.Process, rows int64) error {
 	var errs []error
 	for _, level := range []string{"hot", "committed"} {
 		for _, q := range []string{"p50_ms", "p95_ms", "p99_ms"} {
@@ -154,10 +153,10 @@ func (o options) report(rep *report.Report, s *report.Samples, up *process, rows
 		}
 	}
 	labels := map[string]any{"rate": o.rate}
-	cpu := up.cpu.Seconds()
+	cpu := up.CPU.Seconds()
 	// Of the process's whole life, its start among it.
 	errs = append(errs, rep.AddFigure("cpu_us_per_event", "us", labels, report.Of(cpu*1e6/float64(rows)), nil),
-		rep.AddFigure("max_rss_mb", "MB", labels, report.Of(float64(up.maxRSS)/1e6), nil))
+		rep.AddFigure("max_rss_mb", "MB", labels, report.Of(float64(up.MaxRSS)/1e6), nil))
 	return errors.Join(errs...)
 }
 
@@ -199,7 +198,7 @@ func (o options) ask(ctx context.Context, dir string, args ...string) ([]byte, e
 }
 
 // waitReady returns when a query over Flight is answered.
-func (o options) waitReady(ctx context.Context, up *process, dir string) error {
+func (o options) waitReady(ctx context.Context, up *program.Process, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
@@ -207,7 +206,7 @@ func (o options) waitReady(ctx context.Context, up *process, dir string) error {
 		if err == nil {
 			return nil
 		}
-		if ended := up.ended(); ended != nil {
+		if ended := up.Ended(); ended != nil {
 			return ended
 		}
 		if sleep(ctx, 100*time.Millisecond) != nil {
@@ -255,89 +254,4 @@ func (o options) rows(ctx context.Context, dir string) (int64, error) {
 		return 0, fmt.Errorf("firn sql: %q is no count", out)
 	}
 	return strconv.ParseInt(lines[1], 10, 64)
-}
-
-// process is a firn that runs beside the benchmark.
-type process struct {
-	what   string
-	cmd    *exec.Cmd
-	stderr tail
-	done   chan error
-	once   sync.Once
-	err    error // of stop
-	cpu    time.Duration
-	maxRSS int64
-}
-
-func (o options) start(ctx context.Context, args []string, more ...string) (*process, error) {
-	p := &process{what: args[0], cmd: exec.CommandContext(ctx, o.firn, append(args, more...)...), done: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr = io.Discard, &p.stderr
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
-	p.cmd.WaitDelay = stopTimeout
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { p.done <- p.cmd.Wait() }()
-	return p, nil
-}
-
-// ended says why the process is gone; nil while it runs.
-func (p *process) ended() error {
-	select {
-	case err := <-p.done:
-		p.done <- err
-		return fmt.Errorf("firn %s ended early: %w\n%s", p.what, err, p.stderr.String())
-	default:
-		return nil
-	}
-}
-
-// stop ends the process as Ctrl-C does, once.
-func (p *process) stop() error {
-	p.once.Do(func() {
-		select {
-		case err := <-p.done:
-			p.err = fmt.Errorf("firn %s ended early: %w\n%s", p.what, err, p.stderr.String())
-			return
-		default:
-		}
-		if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-			p.err = err
-		}
-		select {
-		case err := <-p.done:
-			var exit *exec.ExitError
-			if err != nil && !(errors.As(err, &exit) && p.what == "generate") { // which an interrupt ends as one does
-				p.err = fmt.Errorf("firn %s: %w\n%s", p.what, err, p.stderr.String())
-			}
-		case <-time.After(stopTimeout):
-			p.err = errors.Join(fmt.Errorf("firn %s did not stop within %s", p.what, stopTimeout), p.cmd.Process.Kill(), <-p.done)
-		}
-		if st := p.cmd.ProcessState; st != nil {
-			p.cpu, p.maxRSS = st.UserTime()+st.SystemTime(), report.MaxRSSOf(st)
-		}
-	})
-	return p.err
-}
-
-// tail keeps the last lines that a process wrote.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-const tailBytes = 4 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	t.buf = t.buf[max(len(t.buf)-tailBytes, 0):]
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }
