@@ -11,7 +11,8 @@
 // The store knows rows, not Iceberg: what a commit means is decided in catalog/server.
 //
 // Two kinds of database hold the same tables. SQLite, embedded: one process at a time writes, others wait for the
-// file's lock. Postgres: any number of catalogs share it, with no leader; the swap of the head row decides between
+// file's lock; in it the writes that have gathered share a transaction, each in a savepoint, so that many tables do not wait for as
+// many disk flushes (group.go). Postgres: any number of catalogs share it, with no leader; the swap of the head row decides between
 // commits to one table, and what looks for free names or places runs under one advisory lock. All SQL is written once;
 // dialect has the few places where the two differ.
 //

@@ -21,6 +21,7 @@ import (
 type sqliteDB struct {
 	writer  *sql.DB
 	turn    chan *sqliteConn // holds the one connection that writes while it is free
+	queue   queue            // of the writes that wait for it
 	reader  *sql.DB          // nil in memory: then the writer also reads
 	readers chan *sqliteConn // those that are free
 	closed  chan struct{}    // closed by Close
@@ -259,32 +260,6 @@ func (s *sqliteDB) hold(ctx context.Context, what string, free chan *sqliteConn,
 		return fmt.Errorf("%s: %w: %w", what, catalog.ErrUnavailable, err)
 	}
 	return fn(c)
-}
-
-// write runs fn in one write transaction. The error of COMMIT itself is ErrUnknownOutcome unless SQLite
-// says that it did not happen.
-func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) error {
-	return s.hold(ctx, what, s.turn, func(c *sqliteConn) error {
-		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-		defer cancel()
-		t := &tx{ctx: wctx, q: c, d: &sqliteDialect}
-		if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
-			_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // it may have begun when its time ended
-			return classifySQLite(what, err)
-		}
-		if err := fn(t); err != nil {
-			_, rerr := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-			return classifySQLite(what, errors.Join(err, rerr))
-		}
-		if _, err := t.exec("COMMIT"); err != nil {
-			// After a failed COMMIT the transaction may still be open; a ROLLBACK that works proves that nothing was kept.
-			if _, rerr := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
-				return classifySQLite(what, err)
-			}
-			return fmt.Errorf("%s: commit: %w: %w", what, catalog.ErrUnknownOutcome, err)
-		}
-		return nil
-	})
 }
 
 func (s *sqliteDB) writeOne(ctx context.Context, what, query string, args []any, dest ...any) error {
