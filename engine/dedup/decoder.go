@@ -64,7 +64,8 @@ var (
 )
 
 const (
-	// maxReads bounds how often one stretch may make the table be read. A stretch needs one, unless its timestamps leap.
+	// maxReads bounds how often one stretch may make the table be read. A stretch needs one, unless its timestamps leap; what is
+	// beyond it is not read (docs/deduplication.md).
 	maxReads = 16
 	// warnEvery is how often it is said that a window does not fit.
 	warnEvery = time.Minute
@@ -214,6 +215,9 @@ func (d *Decoder) remember(p int32, c columns) error {
 			if err := d.read(run[0], run[1]); err != nil {
 				return err
 			}
+		}
+		if n >= maxReads {
+			d.opt.Metrics.unread.WithLabelValues(d.opt.Pipeline).Inc()
 		}
 		for i := run[0]; i <= run[1]; i++ {
 			w.at(i).read = true

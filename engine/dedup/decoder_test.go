@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"github.com/firnlake/firn/engine"
@@ -399,6 +400,45 @@ func TestReadsOnce(t *testing.T) {
 	}
 	if n := d.window.n; n > 180 {
 		t.Errorf("%d ids are held of 600 seconds: what nobody comes near should have left", n)
+	}
+}
+
+// TestReadsAreBounded: what lies beyond the bound is not read, counted, and no event is lost by it.
+func TestReadsAreBounded(t *testing.T) {
+	const hours = maxReads + 4
+	now := time.Unix(0, 0)
+	l := &lake{dec: newPlain(t, memory.DefaultAllocator)}
+	var again []event
+	for i := range int64(hours) {
+		l.rows = append(l.rows, event{1, i, fmt.Sprint(i), i * 3_600_000})
+		again = append(again, event{0, i, fmt.Sprint(i), i * 3_600_000})
+	}
+	d := newDecoder(t, l.dec, l, 100_000, &now)
+	reg := prometheus.NewRegistry()
+	d.opt.Metrics = NewMetrics(reg)
+	if err := d.Resume(t.Context(), engine.State{Offsets: offset.Vector{0: 0, 1: hours}}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Decode(fetchOf(0, 0, hours, again))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Rows.Release()
+	if l.reads != maxReads || len(r.Duplicates) != maxReads || r.Rows.NumRows() != hours-maxReads {
+		t.Errorf("%d reads, %d duplicates, %d rows", l.reads, len(r.Duplicates), r.Rows.NumRows())
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unread := -1.0
+	for _, f := range families {
+		if f.GetName() == "firn_dedup_unread_stretches_total" {
+			unread = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	if unread != hours-maxReads {
+		t.Errorf("%v stretches are counted as unread", unread)
 	}
 }
 

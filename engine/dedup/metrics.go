@@ -7,6 +7,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type Metrics struct {
 	ids, bytes       *prometheus.GaugeVec
 	forgotten, loads *prometheus.CounterVec
+	unread           *prometheus.CounterVec
 }
 
 // NewMetrics registers the series; reg may be nil.
@@ -21,10 +22,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ids:       gauge("firn_dedup_held_ids", "Ids of the deduplication window that are in memory."),
 		bytes:     gauge("firn_dedup_held_bytes", "Memory of these ids."),
 		forgotten: counter("firn_dedup_forgotten_ids_total", "Ids that were forgotten although their window had not passed, because of dedup.max_ids: events with them become rows again."),
+		unread:    counter("firn_dedup_unread_stretches_total", "Stretches of time, near the timestamps of what was decoded, that were not read back from the table, because the timestamps leap too much: events there are held against memory alone."),
 		loads:     counter("firn_dedup_read_ids_total", "Ids that were read back from the table."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.ids, m.bytes, m.forgotten, m.loads)
+		reg.MustRegister(m.ids, m.bytes, m.forgotten, m.loads, m.unread)
 	}
 	return m
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/nettest"
 )
 
@@ -130,7 +131,11 @@ func TestMissingTopic(t *testing.T) {
 func TestRandomBytes(t *testing.T) {
 	const records = 10_000
 	kafka := sharedServer(t, "kafka")
-	l := newLake(t, lakeOptions{warehouse: "file://" + t.TempDir() + "/warehouse", kafka: kafka.addr(), topic: "noise"})
+	l := newLake(t, lakeOptions{warehouse: "file://" + t.TempDir() + "/warehouse", kafka: kafka.addr(), topic: "noise", deadTopic: "noise.dead"})
+	brokers := source.Config{Brokers: []string{kafka.addr()}}
+	if err := source.EnsureTopic(t.Context(), brokers, "noise.dead", 3); err != nil {
+		t.Fatal(err)
+	}
 	l.generate(500)
 	produceNoise(t, kafka.addr(), "noise", records)
 	l.generate(500, "--seed", "2")
@@ -145,6 +150,14 @@ func TestRandomBytes(t *testing.T) {
 		t.Errorf("%d distinct dead letters, %v", n, err)
 	}
 	l.untilState("up", "ok", "")
+	until(t, "the topic of dead letters", 30*time.Second, func() (bool, string) {
+		at, err := source.Bounds(t.Context(), brokers, "noise.dead")
+		var n int64
+		for _, p := range at {
+			n += p.LastStable
+		}
+		return n >= records, fmt.Sprint(n, " messages ", err)
+	})
 	l.audit()
 }
 

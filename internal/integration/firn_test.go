@@ -59,6 +59,7 @@ type lakeOptions struct {
 	warehouse string // URI
 	kafka     string // host:port
 	topic     string
+	deadTopic string  // empty: none
 	minio     *server // nil: a warehouse on disk
 	secret    string  // instead of MinIO's own
 }
@@ -92,7 +93,7 @@ func newLake(t *testing.T, o lakeOptions) *lake {
 	fmt.Fprintf(&y, "ingest: {listen: %q}\n", port())
 	fmt.Fprintf(&y, "query: {listen: %q}\n", port())
 	fmt.Fprintf(&y, "http: {listen: %q}\n", l.http["up"])
-	fmt.Fprintf(&y, "pipelines:\n  - {name: user-events, topic: %s, format: json, schema: user_event.json, table: %s, commit_interval: 1s, partition_by: [\"day(metadata.event_timestamp)\"]}\n", o.topic, table)
+	fmt.Fprintf(&y, "pipelines:\n  - {name: user-events, topic: %s, format: json, schema: user_event.json, table: %s, commit_interval: 1s, partition_by: [\"day(metadata.event_timestamp)\"], dead_letter_topic: %q}\n", o.topic, table, o.deadTopic)
 	if err := os.WriteFile(l.config, []byte(y.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
