@@ -159,11 +159,12 @@ func tablePath(id catalog.Identifier) string {
 	return "v1/namespaces/" + wire.EncodeNamespace(id.Namespace()) + "/tables/" + wire.EncodeSegment(id.Name())
 }
 
-// staged answers with a table that a later commit makes. Keys to its place are only lent where the catalog chose it: one that a
-// client names is nobody's yet, and the next may name the same.
+// staged answers with a table that a later commit makes. Keys to its place are lent where the catalog chose it. One that a client
+// names is nobody's yet, and the next may name the same: keys to it are for those who may write what anybody has, since they gain
+// nothing by them. Trino makes no table without.
 func (h *handler) staged(r *request, m table.Metadata, chosen bool) (reply, error) {
 	rep, err := h.loaded(r, m, nil)
-	if err != nil || !chosen {
+	if err != nil || !chosen && !r.writesAll() {
 		return rep, err
 	}
 	out := rep.body.(wire.LoadTable)

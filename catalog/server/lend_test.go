@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/internal/logging/logtest"
 	"github.com/firnlake/firn/internal/objstore"
@@ -155,7 +156,8 @@ func TestLentKeysAreRenewed(t *testing.T) {
 	}
 }
 
-// TestStagedTablesAreLentTheirOwnPlace: where the catalog chose it. A place that a client names may be the next table's.
+// TestStagedTablesAreLentTheirOwnPlace: where the catalog chose it. A place that a client names may be the next table's: keys to
+// it are for those alone who may write all tables.
 func TestStagedTablesAreLentTheirOwnPlace(t *testing.T) {
 	f, s3 := lending(t, nil, nil, nil)
 	f.makeTable(t, "t")
@@ -168,10 +170,36 @@ func TestStagedTablesAreLentTheirOwnPlace(t *testing.T) {
 	if len(named.Credentials) != 0 || named.Config["s3.access-key-id"] != "" {
 		t.Errorf("a place that nobody has: %+v", named)
 	}
+	asked := len(s3.asked())
+	all := want[lent](t, f.as(t, "admin", "POST", "/v1/namespaces/ns/tables", fmt.Sprintf(body, `,"location":"s3://lake/warehouse/named"`), way, vended), 200)
+	if len(all.Credentials) != 1 || all.Credentials[0].Prefix != "s3://lake/warehouse/named/" || len(s3.asked()) != asked+1 || !s3.asked()[asked].Write {
+		t.Errorf("a place that nobody has, for one who may write everything: %+v, keys to %+v", all, s3.asked())
+	}
+	taken := want[loaded](t, f.as(t, "admin", "GET", tableT, ""), 200).Metadata
+	var is struct{ Location string }
+	if err := json.Unmarshal(taken, &is); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{is.Location, is.Location + "/below", "s3://lake/warehouse", "s3://other/x", "s3://lake/warehouse/../x"} {
+		want[failure](t, f.as(t, "admin", "POST", "/v1/namespaces/ns/tables", fmt.Sprintf(body, `,"location":"`+at+`"`), way, vended), 400)
+	}
+	if len(s3.asked()) != asked+1 {
+		t.Errorf("keys to a place of another: %+v", s3.asked()[asked:])
+	}
 	// One who may create in the namespace and not write what another made there gets nothing for it.
 	made := want[lent](t, f.as(t, "tables", "POST", "/v1/namespaces/ns/tables", `{"name":"x","schema":`+schemaJSON+`}`, way, vended), 200)
 	if len(made.Credentials) != 0 {
 		t.Errorf("keys without a right to the table: %+v", made)
+	}
+}
+
+// TestStagedTablesWithoutAccessControl: where everybody may write everything, a place that a client names is lent as any other.
+func TestStagedTablesWithoutAccessControl(t *testing.T) {
+	f, s3 := lending(t, nil, nil, func(c *server.Config) { c.Token, c.Auth = units.Secret{}, auth.Config{} })
+	withNamespace(t, f)
+	got := want[lent](t, f.ask(t, "POST", "/v1/namespaces/ns/tables", `{"name":"x","stage-create":true,"schema":`+schemaJSON+`,"location":"s3://lake/warehouse/named"}`, way, vended), 200)
+	if len(got.Credentials) != 1 || got.Credentials[0].Prefix != "s3://lake/warehouse/named/" || !s3.asked()[0].Write {
+		t.Errorf("%+v, keys to %+v", got, s3.asked())
 	}
 }
 
