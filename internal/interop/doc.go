@@ -3,7 +3,7 @@
 // "Other people's acts" in docs/exactly-once.md.
 //
 //	go test -tags=integration ./internal/interop    PyIceberg and DuckDB
-//	make interop                                    Spark and Trino too, longer; fetches them (370 and 820 MB) the first time
+//	make interop                                    Spark and Trino too, longer; fetches them (430 and 820 MB) the first time
 //
 // Beside that each engine does a list of acts on a table of its own (testdata/listed.py), which the table of docs/catalog.md is
 // held against, and reads Firn's table as of past times.

@@ -21,9 +21,11 @@ func TestListedActs(t *testing.T) {
 	t.Parallel()
 	l := started(t, time.Second/2, pyiceberg)
 	py := l.engine
-	l.holdActs("PyIceberg", nil)
+	l.holdActs("PyIceberg")
+	l.holdReads("PyIceberg")
 	l.engine = duckdb(t, l.uri)
-	l.holdActs("DuckDB", nil)
+	l.holdActs("DuckDB")
+	l.holdReads("DuckDB")
 	l.commitAtOnce(py, py, l.engine, 5)
 	l.holdPast(py, l.engine)
 }

@@ -42,10 +42,11 @@ type lake struct {
 	prod             *producer
 	engine           *driver
 	warehouse        string // its URI
+	files            string // the directory where its files lie, on MinIO too
 }
 
 // bucket is a warehouse on S3.
-type bucket struct{ endpoint, name, key, secret string }
+type bucket struct{ endpoint, name, key, secret, dir string }
 
 // newLake is newLakeOn local disk.
 func newLake(t *testing.T, interval time.Duration) *lake { return newLakeOn(t, interval, nil) }
@@ -73,12 +74,13 @@ func newLakeOn(t *testing.T, interval time.Duration, s3 *bucket) *lake {
 	}
 	l.prod = newProducer(t, b.Addr())
 	l.config, l.uri, l.http = filepath.Join(l.dir, "firn.yaml"), "http://"+loopback(port+1), loopback(port+2)
-	l.warehouse = "file://" + l.dir + "/warehouse"
+	l.files = filepath.Join(l.dir, "warehouse")
+	l.warehouse = "file://" + l.files
 	var storage, clients string
 	if s3 != nil {
-		l.warehouse = "s3://" + s3.name + "/warehouse"
+		l.warehouse, l.files = "s3://"+s3.name+"/warehouse", filepath.Join(s3.dir, "data", s3.name, "warehouse")
 		storage = fmt.Sprintf("storage: {endpoint: %q, region: us-east-1, access_key: %q, secret_key: %q}\n", s3.endpoint, s3.key, s3.secret)
-		clients = fmt.Sprintf(", s3: {endpoint: %q, region: us-east-1, path_style: true, vend_static_credentials: true, access_key: %q, secret_key: %q}", s3.endpoint, s3.key, s3.secret)
+		clients = fmt.Sprintf(", s3: {endpoint: %q, region: us-east-1, path_style: true, sts: true}", s3.endpoint)
 	}
 	text := fmt.Sprintf(`warehouse: %[10]s
 %[11]skafka: {brokers: [%[2]q]}

@@ -5,8 +5,9 @@ package interop
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -22,8 +23,8 @@ import (
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
-// documented reads the table of docs/catalog.md that says what an engine does: the act → "ok" or "not offered".
-func documented(t *testing.T, engine string) map[string]string {
+// documented reads the table of docs/catalog.md that has this at its head, as it is for an engine: the act → "ok" or "not offered".
+func documented(t *testing.T, head, engine string) map[string]string {
 	t.Helper()
 	doc, err := os.ReadFile("../../docs/catalog.md")
 	if err != nil {
@@ -36,7 +37,7 @@ func documented(t *testing.T, engine string) map[string]string {
 			cells[i] = strings.TrimSpace(cells[i])
 		}
 		switch {
-		case cells[0] == "act":
+		case cells[0] == head:
 			column = slices.IndexFunc(cells, func(c string) bool { return strings.HasPrefix(c, engine+" ") })
 		case column > 0 && len(cells) <= column:
 			return out
@@ -51,16 +52,14 @@ func documented(t *testing.T, engine string) map[string]string {
 
 // holdActs has the engine do every act on tables of its own, while Firn commits to another, and holds what came of it against
 // the documentation.
-func (l *lake) holdActs(engine string, more map[string]any) {
+func (l *lake) holdActs(engine string) {
 	l.t.Helper()
-	a := args("where", l.warehouse, "tagged", l.tagged())
-	maps.Copy(a, more)
 	var got map[string]string
-	began := time.Now()
-	if err := l.engine.ask("acts", a, &got); err != nil {
+	began, others := time.Now(), l.dataFiles()
+	if err := l.engine.ask("acts", args("where", l.warehouse, "tagged", l.tagged()), &got); err != nil {
 		l.t.Fatal(err)
 	}
-	want := documented(l.t, engine)
+	want := documented(l.t, "act", engine)
 	if len(want) == 0 || len(got) == 0 {
 		l.t.Fatalf("%s did %d acts, docs/catalog.md names %d", engine, len(got), len(want))
 	}
@@ -74,8 +73,54 @@ func (l *lake) holdActs(engine string, more map[string]any) {
 			l.t.Errorf("%s: %s: docs/catalog.md says %q, and it was not done", engine, act, want[act])
 		}
 	}
+	for f := range l.dataFiles() { // the last act drops the table and purges its files
+		if !others[f] {
+			l.t.Errorf("%s: the data file %s is left of a table that was purged", engine, f)
+		}
+	}
 	l.t.Logf("%s: %d acts in %s", engine, len(got), time.Since(began).Round(time.Millisecond))
 	l.commits(1) // Firn goes on beside all that
+}
+
+// dataFiles are those of the warehouse, but for the tables that Firn writes.
+func (l *lake) dataFiles() map[string]bool {
+	l.t.Helper()
+	id, err := catalog.ParseIdentifier(table)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	tables, err := l.cat.ListTables(l.t.Context(), id.Namespace())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	firns := map[string]bool{}
+	for _, id := range tables {
+		t, err := l.cat.LoadTable(l.t.Context(), id, catalog.LoadRefs)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		firns[l.files+strings.TrimPrefix(t.Metadata.Location(), l.warehouse)] = true
+	}
+	out := map[string]bool{}
+	if err := filepath.WalkDir(l.files, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // gone since its directory was read
+			return nil
+		case err != nil:
+			return err
+		case firns[path]:
+			return fs.SkipDir
+		case strings.HasSuffix(path, ".parquet"):
+			out[path] = true
+			if d.IsDir() { // an object of MinIO
+				return fs.SkipDir
+			}
+		}
+		return nil
+	}); err != nil {
+		l.t.Fatal(err)
+	}
+	return out
 }
 
 // tagged puts the tag "kept" at the head of Firn's table, for engines that read tags and do not make them.
@@ -128,15 +173,12 @@ type moment struct {
 	offsets offset.Vector
 }
 
-// moments are commits of Firn's from the first that had rows on, at most n, of snapshots that no ref keeps.
+// moments are commits of Firn's from the first that had rows on, at most n, of snapshots that no ref keeps, nor a mark that the
+// catalog has set each five minutes, which only all of the metadata shows.
 func (l *lake) moments(n int) (out []moment) {
 	l.t.Helper()
-	m, err := l.head(table)
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	kept := map[int64]bool{}
-	for _, r := range m.Refs() {
+	for _, r := range l.whole().Metadata.Refs() {
 		kept[r.SnapshotID] = true
 	}
 	id, _ := catalog.ParseIdentifier(table)

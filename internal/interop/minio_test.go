@@ -13,17 +13,21 @@ import (
 	"github.com/firnlake/firn/internal/nettest"
 )
 
-// TestListedActsOnMinIO is what PyIceberg, DuckDB and Trino do on a warehouse on S3, with the keys that the catalog hands out.
+// TestListedActsOnMinIO is what PyIceberg, DuckDB and Trino do on a warehouse on S3, with temporary keys to each table that the
+// catalog gets for them.
 func TestListedActsOnMinIO(t *testing.T) {
 	s3 := minio(t)
 	l := startedOn(newLakeOn(t, time.Second, s3), pyiceberg)
 	py := l.engine
-	l.holdActs("PyIceberg", nil)
+	l.holdActs("PyIceberg")
+	l.holdReads("PyIceberg")
 	l.engine = duckdb(t, l.uri)
-	l.holdActs("DuckDB", nil)
+	l.holdActs("DuckDB")
+	l.holdReads("DuckDB")
 	duck := l.engine
-	l.engine = trino(t, l.uri, "TRINO_S3", s3.endpoint, "AWS_ACCESS_KEY_ID", s3.key, "AWS_SECRET_ACCESS_KEY", s3.secret)
-	l.holdActs("Trino", nil)
+	l.engine = trino(t, l.uri, "TRINO_S3", s3.endpoint)
+	l.holdActs("Trino")
+	l.holdReads("Trino")
 	l.commitAtOnce(py, py, l.engine, 3)
 	l.holdPast(py, duck, l.engine)
 }
@@ -36,6 +40,7 @@ func minio(t *testing.T) *bucket {
 	b.endpoint = "http://" + loopback(port)
 	t.Setenv("FIRN_OWNER", strconv.Itoa(os.Getpid()))
 	dir := filepath.Join(t.TempDir(), "minio")
+	b.dir = dir
 	if _, err := script("minio.sh", "start", dir, strconv.Itoa(port), b.name); err != nil {
 		t.Fatal(err)
 	}

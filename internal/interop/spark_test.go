@@ -17,9 +17,9 @@ func TestSpark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	python, jar, _ := strings.Cut(said, "\n")
+	python, jars, _ := strings.Cut(said, "\n")
 	began := time.Now()
-	session := startDriver(t, "Spark", python, "spark_acts.py", jar, t.TempDir())
+	session := startDriver(t, "Spark", python, "spark_acts.py", jars, t.TempDir())
 	t.Logf("the session started in %s", time.Since(began).Round(time.Millisecond))
 	spark := func(_ *testing.T, uri string) *driver {
 		at := *session
@@ -29,8 +29,11 @@ func TestSpark(t *testing.T) {
 
 	t.Run("its own acts, and past times", func(t *testing.T) {
 		l := started(t, time.Second, spark)
-		l.holdActs("Spark", nil)
-		l.holdPast(l.engine)
+		l.sparkOwn()
+	})
+	t.Run("on MinIO", func(t *testing.T) { // with temporary keys to each table that the catalog gets for it
+		l := startedOn(newLakeOn(t, time.Second, minio(t)), spark)
+		l.sparkOwn()
 	})
 	t.Run("while firn writes", func(t *testing.T) {
 		l := started(t, time.Second, spark)
@@ -43,6 +46,16 @@ func TestSpark(t *testing.T) {
 	})
 	t.Run("cherry-pick of what is there", func(t *testing.T) { cherryPickOfWhatIsThere(t, spark) })
 	t.Run("create or replace", func(t *testing.T) { createOrReplace(t, spark) })
+}
+
+// sparkOwn is what Spark does with tables of its own, and reads of Firn's.
+func (l *lake) sparkOwn() {
+	l.t.Helper()
+	l.holdActs("Spark")
+	l.holdReads("Spark")
+	py := pyiceberg(l.t, l.uri)
+	l.commitAtOnce(py, py, l.engine, 3)
+	l.holdPast(l.engine)
 }
 
 // sparkActs begins with what leaves every row, so that the audit has to be clean.

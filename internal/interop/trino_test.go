@@ -32,6 +32,9 @@ func trino(t *testing.T, uri string, env ...string) *driver {
 		if _, err := script("trino.sh", "stop", dir); err != nil {
 			t.Error(err)
 		}
+		if said, err := os.ReadFile(filepath.Join(dir, "log")); t.Failed() {
+			t.Logf("Trino's log: %s %v", tail(string(said), 60), err)
+		}
 	})
 	return startDriver(t, "Trino", python, "trino_acts.py", at)
 }
@@ -39,7 +42,8 @@ func trino(t *testing.T, uri string, env ...string) *driver {
 // TestTrino is Trino 476 at a table that Firn writes, at tables of a past time, and at a table of its own.
 func TestTrino(t *testing.T) {
 	l := started(t, time.Second, func(t *testing.T, uri string) *driver { return trino(t, uri) })
-	l.holdActs("Trino", nil)
+	l.holdActs("Trino")
+	l.holdReads("Trino")
 	l.holdPast(l.engine)
 	py := pyiceberg(t, l.uri)
 	l.commitAtOnce(py, py, l.engine, 3)

@@ -2,8 +2,8 @@
 # Trino 476, for tests: one node on 127.0.0.1 with the catalog "lake", an Iceberg REST catalog.
 #   trino.sh start DIR PORT URI   start it in DIR on PORT over the catalog at URI; fetches it the first time (820 MB, Maven Central)
 #   trino.sh stop DIR             stop it
-# For a warehouse on S3: TRINO_S3 is its endpoint, AWS_ACCESS_KEY_ID and
-# AWS_SECRET_ACCESS_KEY the keys. Trino runs on JDK 24 or newer: TRINO_JAVA, else the newest under /usr/lib/jvm.
+# For a warehouse on S3: TRINO_S3 is its endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY the keys; without them Trino
+# takes those that the catalog gives for each table. Trino runs on JDK 24 or newer: TRINO_JAVA, else the newest under /usr/lib/jvm.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
@@ -54,7 +54,6 @@ connector.name=iceberg
 iceberg.catalog.type=rest
 iceberg.rest-catalog.uri=$uri
 iceberg.rest-catalog.case-insensitive-name-matching=true
-iceberg.register-table-procedure.enabled=true
 END
   if [ -n "${TRINO_S3:-}" ]; then
     cat >> "$dir/etc/catalog/lake.properties" << END
@@ -62,9 +61,12 @@ fs.native-s3.enabled=true
 s3.endpoint=$TRINO_S3
 s3.region=us-east-1
 s3.path-style-access=true
-s3.aws-access-key=$AWS_ACCESS_KEY_ID
-s3.aws-secret-key=$AWS_SECRET_ACCESS_KEY
 END
+    if [ -n "${AWS_ACCESS_KEY_ID:-}" ]; then
+      printf 's3.aws-access-key=%s\ns3.aws-secret-key=%s\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" >> "$dir/etc/catalog/lake.properties"
+    else
+      echo iceberg.rest-catalog.vended-credentials-enabled=true >> "$dir/etc/catalog/lake.properties"
+    fi
     chmod 600 "$dir/etc/catalog/lake.properties"
   else
     # Trino's own local file system knows only local:/ locations; Hadoop's knows file:/.

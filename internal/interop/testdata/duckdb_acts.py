@@ -6,7 +6,7 @@ import duckdb
 from duckdb_extensions import import_extension
 
 from lines import OFFSET, PARTITION, Lost, runs, serve
-from listed import Engine, Refused, listed, remember, some
+from listed import Engine, Refused, listed, reads, remember, some, stamp, told
 
 uri = sys.argv[1]
 
@@ -18,7 +18,7 @@ def connect():
         import_extension(name, con=db)
         db.execute(f"load {name}")
     db.execute("set timezone = 'UTC'")
-    db.execute(f"attach '' as lake (type iceberg, endpoint '{uri}', authorization_type 'none')")
+    db.execute(f"attach '' as lake (type iceberg, endpoint '{uri}', authorization_type 'none', purge_requested true)")
     return db
 
 
@@ -69,6 +69,28 @@ def acts(where, tagged):
     return listed(Engine(run, ns="duck", t="lake.duck.acts", tagged="lake." + tagged), ACTS)
 
 
+NO_SUCH = "does not exist"
+READS = {
+    "snapshots": "SELECT snapshot_id FROM iceberg_snapshots({t})",
+    "history": Refused("SELECT * FROM iceberg_history({t})", NO_SUCH),
+    "refs": Refused("SELECT * FROM iceberg_refs({t})", NO_SUCH),
+    "files": "SELECT count(*), sum(record_count) FROM iceberg_metadata({t})",
+    "manifests": "SELECT count(DISTINCT manifest_path), count(*) FROM iceberg_metadata({t})",
+    "partitions": Refused("SELECT * FROM iceberg_partitions({t})", NO_SUCH),
+    "as of a snapshot": "SELECT {l} FROM {t} AT (VERSION => {snapshot})",
+    "as of a time": "SELECT {l} FROM {t} AT (TIMESTAMP => TIMESTAMP '{time}')",
+    "as of a tag": Refused("SELECT {l} FROM {t} AT (VERSION => '{tag}')", "cast|Could not"),
+}
+
+
+def reads_of(of, snapshot, ms, tag):
+    again(None)
+    return told(reads(Engine(run, t="lake." + of, l=f"{PARTITION}, {OFFSET}", snapshot=snapshot, time=stamp(ms), tag=tag), READS), runs)
+
+
+reads_of.__name__ = "reads"
+
+
 def ledger(table):
     again(None)  # what it has loaded it does not load again
     return runs(run(f"SELECT {PARTITION}, {OFFSET} FROM lake.{table}"))
@@ -100,4 +122,4 @@ def simple(table, n):
     return lost
 
 
-serve({f.__name__: f for f in (acts, ledger, past, simple)})
+serve({f.__name__: f for f in (acts, reads_of, ledger, past, simple)})

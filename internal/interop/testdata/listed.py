@@ -2,6 +2,7 @@
 
 An act is a list of steps on one table that all acts share: SQL to be run, (SQL, rows that it must give), Refused(SQL, words that
 the engine refuses it with), or a function of the engine. One with a Refused is not offered by the engine."""
+import datetime
 import re
 
 OK, NOT_OFFERED = "ok", "not offered"
@@ -74,3 +75,31 @@ def some(*queries):
             assert engine.sql(text), f"{text} gives nothing"
         return act
     return [step(q) for q in queries]
+
+
+def reads(engine, queries):
+    """{what: rows | "not offered"} of queries that read a table of Firn."""
+    return {what: NOT_OFFERED if isinstance(q, Refused) and engine.step(q) else [list(r) for r in engine.sql(q)] for what, q in queries.items()}
+
+
+def told(got, runs):
+    """What reads gave, in the shape that the test compares: ids, names with ids, counts, and runs of offsets."""
+    out = {}
+    for what, rows in got.items():
+        if rows == NOT_OFFERED:
+            out[what] = rows
+        elif what in ("snapshots", "history"):
+            out[what] = [r[0] for r in rows]
+        elif what == "refs":
+            out[what] = dict(rows)
+        elif what in ("files", "manifests", "partitions"):
+            out[what] = [int(n) for n in rows[0]]
+        else:
+            out[what] = runs(rows)
+    return out
+
+
+def stamp(ms):
+    """A time as SQL has it, in UTC."""
+    t = datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc)
+    return f"{t:%Y-%m-%d %H:%M:%S}.{ms % 1000:03d}"

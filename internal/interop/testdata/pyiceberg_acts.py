@@ -174,8 +174,26 @@ def ledger():
     return rows_of(catalog.load_table(name))
 
 
-def rows_of(table):
-    t = table.scan(selected_fields=(PARTITION, OFFSET)).to_arrow()
+def reads(of, snapshot, ms, tag):
+    """The metadata tables of a table of Firn, and its rows of past times."""
+    table = catalog.load_table(of)
+    see = table.inspect
+    refs, files, manifests, parts = see.refs(), see.files(), see.manifests(), see.partitions()
+    return {
+        "snapshots": see.snapshots()["snapshot_id"].to_pylist(), "history": see.history()["snapshot_id"].to_pylist(),
+        "refs": dict(zip(refs["name"].to_pylist(), refs["snapshot_id"].to_pylist())), "files": [len(files), total(files, "record_count")],
+        "manifests": [len(manifests), total(manifests, "added_data_files_count", "existing_data_files_count")],
+        "partitions": [len(parts), total(parts, "record_count"), total(parts, "file_count")],
+        "as of a snapshot": rows_of(table, snapshot_id=snapshot), "as of a time": rows_of(table, snapshot_id=table.snapshot_as_of_timestamp(ms).snapshot_id),
+        "as of a tag": rows_of(table, snapshot_id=table.snapshot_by_name(tag).snapshot_id)}
+
+
+def total(rows, *columns):
+    return sum(sum(rows[c].to_pylist()) for c in columns)
+
+
+def rows_of(table, **of):
+    t = table.scan(selected_fields=(PARTITION, OFFSET), **of).to_arrow()
     return runs(list(zip(t.column(PARTITION).to_pylist(), t.column(OFFSET).to_pylist())))
 
 
@@ -383,4 +401,4 @@ def by_name(table):
 
 
 serve({f.__name__: f for f in (append, add_file, delete, overwrite, delete_all, compact, expire, far, set_property, add_column,
-                               remove_ref, rollback, set_current, drop, register, create_again, ledger, acts, past, make, simple, by_name)})
+                               remove_ref, rollback, set_current, drop, register, create_again, ledger, acts, reads, past, make, simple, by_name)})

@@ -1,4 +1,4 @@
-"""Spark as the other engine: the path of Iceberg's jar and a directory. One session serves all tests; each act names the catalog
+"""Spark as the other engine: the paths of Iceberg's jars and a directory. One session serves all tests; each act names the catalog
 by its URI, and the table."""
 import os
 import sys
@@ -8,13 +8,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
 from lines import LEDGER, OFFSET, PARTITION, Lost, runs, serve
-from listed import Engine, listed, remember, some
+from listed import Engine, listed, reads, remember, some, stamp, told
 
-jar, work = sys.argv[1:]
+jars, work = sys.argv[1:]
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 spark = (
     SparkSession.builder.master("local[2]")
-    .config("spark.jars", jar)
+    .config("spark.jars", jars)
     .config("spark.driver.memory", "1g")
     .config("spark.driver.host", "127.0.0.1")
     .config("spark.driver.bindAddress", "127.0.0.1")
@@ -40,7 +40,8 @@ def lake(uri):
     """The name of the catalog at an address."""
     if uri not in catalogs:
         name = f"lake{len(catalogs)}"
-        for key, value in {"": "org.apache.iceberg.spark.SparkCatalog", ".type": "rest", ".uri": uri, ".cache-enabled": "false"}.items():
+        for key, value in {"": "org.apache.iceberg.spark.SparkCatalog", ".type": "rest", ".uri": uri, ".cache-enabled": "false",
+                           ".header.X-Iceberg-Access-Delegation": "vended-credentials"}.items():
             spark.conf.set(f"spark.sql.catalog.{name}{key}", value)
         catalogs[uri] = name
     return catalogs[uri]
@@ -261,7 +262,30 @@ def listed_acts(t, where, tagged):
     return listed(Engine(lambda text: [list(r) for r in spark.sql(text).collect()], lake=t.lake, ns="spark", t=f"{t.lake}.spark.acts"), ACTS)
 
 
-listed_acts.__name__ = "acts"
-acts = (listed_acts, past, append, append_absent, delete, update, merge, overwrite_all, rewrite_data_files, rewrite_manifests, expire, expire_by_name, far,
+READS = {
+    "snapshots": "SELECT snapshot_id FROM {t}.snapshots",
+    "history": "SELECT snapshot_id FROM {t}.history ORDER BY made_current_at",
+    "refs": "SELECT name, snapshot_id FROM {t}.refs",
+    "files": "SELECT count(*), sum(record_count) FROM {t}.files",
+    "manifests": "SELECT count(*), sum(added_data_files_count + existing_data_files_count) FROM {t}.manifests",
+    "partitions": "SELECT count(*), sum(record_count), sum(file_count) FROM {t}.partitions",
+    "as of a snapshot": "SELECT {l} FROM {t} VERSION AS OF {snapshot}",
+    "as of a time": "SELECT {l} FROM {t} TIMESTAMP AS OF '{time}'",
+    "as of a tag": "SELECT {l} FROM {t} VERSION AS OF '{tag}'",
+}
+
+
+def reads_of(t, of, snapshot, ms, tag):
+    names = {"t": f"{t.lake}.{of}", "l": f"{PARTITION}, {OFFSET}", "snapshot": snapshot, "time": stamp(ms), "tag": tag}
+    return told(reads(Engine(lambda text: [tuple(r) for r in spark.sql(text).collect()], **names), READS), runs)
+
+
+def simple(t, n):
+    """n commits of a row each to a table of two columns."""
+    return sum(t.tried(lambda i=i: t.sql(f"INSERT INTO {{t}} VALUES ({i}, 'spark')"))["tries"] - 1 for i in range(n))
+
+
+listed_acts.__name__, reads_of.__name__ = "acts", "reads"
+acts = (listed_acts, reads_of, simple, past, append, append_absent, delete, update, merge, overwrite_all, rewrite_data_files, rewrite_manifests, expire, expire_by_name, far,
         set_property, add_column, remove_ref, rollback, set_current, cherrypick, pick_next, replace, ledger)
 serve({a.__name__: (lambda uri, table, a=a, **args: a(Table(uri, table), **args)) for a in acts})

@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 from lines import LEDGER, OFFSET, PARTITION, Lost, runs, serve
-from listed import Engine, Refused, listed, remember, some
+from listed import Engine, Refused, listed, reads, remember, some, stamp, told
 
 uri = sys.argv[1]
 TRIES = 20  # each of them is several of Trino's own
@@ -124,5 +124,25 @@ def acts(where, tagged):
     return listed(Engine(run, ns="trino", t="lake.trino.acts", where=where, tagged="lake." + tagged), ACTS)
 
 
+READS = {
+    "snapshots": "SELECT snapshot_id FROM {m}$snapshots\"",
+    "history": "SELECT snapshot_id FROM {m}$history\" ORDER BY made_current_at",
+    "refs": "SELECT name, snapshot_id FROM {m}$refs\"",
+    "files": "SELECT count(*), sum(record_count) FROM {m}$files\"",
+    "manifests": "SELECT count(*), sum(added_data_files_count + existing_data_files_count) FROM {m}$manifests\"",
+    "partitions": "SELECT count(*), sum(record_count), sum(file_count) FROM {m}$partitions\"",
+    "as of a snapshot": "SELECT {l} FROM {t} FOR VERSION AS OF {snapshot}",
+    "as of a time": "SELECT {l} FROM {t} FOR TIMESTAMP AS OF TIMESTAMP '{time} UTC'",
+    "as of a tag": "SELECT {l} FROM {t} FOR VERSION AS OF '{tag}'",
+}
+
+
+def reads_of(of, snapshot, ms, tag):
+    ns, name = of.rsplit(".", 1)
+    names = {"t": "lake." + of, "m": f'lake.{ns}."{name}', "l": f"{PARTITION}, {OFFSET}", "snapshot": snapshot, "time": stamp(ms), "tag": tag}
+    return told(reads(Engine(run, **names), READS), runs)
+
+
+reads_of.__name__ = "reads"
 ready()
-serve({f.__name__: f for f in (append, delete, ledger, past, simple, acts)})
+serve({f.__name__: f for f in (append, delete, ledger, past, simple, acts, reads_of)})
