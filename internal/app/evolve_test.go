@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/compaction"
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/internal/audit"
 	"github.com/firnlake/firn/internal/registry"
@@ -41,7 +42,9 @@ func TestSchemasChangeWhileItRuns(t *testing.T) {
 		pipelines = append(pipelines, pl)
 	}
 	dir := t.TempDir()
-	p := upWith(t, dir, Demo{}, slog.New(slog.DiscardHandler), []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, func(c *Config) { c.Pipelines = pipelines })
+	p := upWith(t, dir, Demo{}, slog.New(slog.DiscardHandler), []Role{RoleCatalog, RoleIngest, RoleCompact, RoleQuery}, func(c *Config) {
+		c.Pipelines, c.Compaction.Interval, c.Compaction.MinInputFiles = pipelines, units.Duration(100*time.Millisecond), 2
+	})
 	defer down(t, p)
 	c := clientOf(t, dir)
 	status := func(policy string) PipelineStatus {
@@ -66,17 +69,36 @@ func TestSchemasChangeWhileItRuns(t *testing.T) {
 	for _, policy := range policies {
 		produce(t, p, policy, v1("a"))
 	}
+	first := map[string]int64{}
 	for _, policy := range policies {
 		settled(policy, 1, 0)
-		produce(t, p, policy, v2, v1("c"))
+		first[policy] = status(policy).SnapshotID
+		produce(t, p, policy, v2, v1("c"), v1("c2")) // four rows: they are merged in however many commits they come
 	}
 	for _, policy := range policies {
-		settled(policy, 3, 0)
+		settled(policy, 4, 0)
 		id := catalog.Identifier{"shop", policy}
-		want := []string{"a 1 (null)", "b 1099511627776 n", "c 1 (null)"}
+		want := []string{"a 1 (null)", "b 1099511627776 n", "c 1 (null)", "c2 1 (null)"}
 		got := rowsOf(t, c, id, "id", "count", "note")
 		if slices.Sort(got); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", policy, got, want)
+		}
+		// SQL sees the newest schema, and at a snapshot from before it the one of then; so it is when files of both were merged.
+		now := "select id, count, note from shop." + policy + " order by id"
+		eventually(t, "files of both schemas are one", func() (bool, string) {
+			s, err := c.Status(t.Context())
+			if err != nil {
+				return false, err.Error()
+			}
+			i := slices.IndexFunc(s.Tables, func(s compaction.TableStatus) bool { return s.Table == id.String() })
+			return i >= 0 && s.Tables[i].Rows == 4 && s.Tables[i].LiveFiles == 1, fmt.Sprintf("%+v", s.Tables)
+		})
+		if got := sqlRows(t, c, now); !slices.Equal(got, want) {
+			t.Errorf("%s: SQL has %q, want %q", policy, got, want)
+		}
+		then := sqlRows(t, c, fmt.Sprintf("select * exclude (_kafka_partition, _kafka_offset, _kafka_timestamp, _ingested_at), typeof(count) from shop.%s for version as of %d", policy, first[policy]))
+		if !slices.Equal(then, []string{"a 1 INTEGER"}) {
+			t.Errorf("%s: SQL has %q at the first snapshot", policy, then)
 		}
 		s := status(policy)
 		if !slices.Contains(s.SchemaIDs, 2) || s.TableSchema != 1 || s.SchemaChanges != 3 || !strings.HasPrefix(s.LastSchemaChange, "widen count from int to long, add note string, add at timestamptz at ") {
@@ -89,9 +111,9 @@ func TestSchemasChangeWhileItRuns(t *testing.T) {
 		s := status(decode.Stop)
 		return s.Verdict.State == StateStopped && strings.Contains(s.Verdict.Cause, "schema id 3") && strings.Contains(s.Verdict.Cause, "on_incompatible_schema"), fmt.Sprintf("%+v", s.Verdict)
 	})
-	settled(decode.DeadLetter, 4, 1)
-	settled(decode.NewColumn, 5, 0)
-	for policy, want := range map[string][]string{decode.Stop: {"a", "b", "c"}, decode.DeadLetter: {"a", "b", "c", "e"}, decode.NewColumn: {"a", "b", "c", "d", "e"}} {
+	settled(decode.DeadLetter, 5, 1)
+	settled(decode.NewColumn, 6, 0)
+	for policy, want := range map[string][]string{decode.Stop: {"a", "b", "c", "c2"}, decode.DeadLetter: {"a", "b", "c", "c2", "e"}, decode.NewColumn: {"a", "b", "c", "c2", "d", "e"}} {
 		for _, level := range []query.Level{query.LevelCommitted, query.LevelHot} {
 			got := rowsAt(t, c, level, catalog.Identifier{"shop", policy}, "id")
 			if slices.Sort(got); !slices.Equal(got, want) {

@@ -119,6 +119,22 @@ func rowsOf(t *testing.T, c *Client, table catalog.Identifier, columns ...string
 	return rowsAt(t, c, query.LevelCommitted, table, columns...)
 }
 
+// sqlRows are the committed rows that a statement gives, as Arrow prints them.
+func sqlRows(t *testing.T, c *Client, sql string) []string {
+	t.Helper()
+	fc, err := c.Flight(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fc.Close()
+	res, err := fc.Query(t.Context(), sql, query.Options{Level: query.LevelCommitted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Release()
+	return printed(t, res)
+}
+
 func rowsAt(t *testing.T, c *Client, level query.Level, table catalog.Identifier, columns ...string) []string {
 	t.Helper()
 	fc, err := c.Flight(t.Context())
@@ -131,7 +147,11 @@ func rowsAt(t *testing.T, c *Client, level query.Level, table catalog.Identifier
 		t.Fatal(err)
 	}
 	defer res.Release()
-	var out []string
+	return printed(t, res)
+}
+
+func printed(t *testing.T, res query.Result) (out []string) {
+	t.Helper()
 	for res.Next(t.Context()) {
 		b := res.RecordBatch()
 		for i := range int(b.NumRows()) {
