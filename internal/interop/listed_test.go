@@ -60,6 +60,13 @@ func (l *lake) holdActs(engine string) {
 		l.t.Fatal(err)
 	}
 	want := documented(l.t, "act", engine)
+	for act, w := range want {
+		if w == "on MinIO" {
+			if want[act] = "not offered"; strings.HasPrefix(l.warehouse, "s3:") {
+				want[act] = "ok"
+			}
+		}
+	}
 	if len(want) == 0 || len(got) == 0 {
 		l.t.Fatalf("%s did %d acts, docs/catalog.md names %d", engine, len(got), len(want))
 	}

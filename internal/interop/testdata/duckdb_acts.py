@@ -51,6 +51,8 @@ ACTS = {
     "merge": ["MERGE INTO {t} AS t USING (VALUES (1, 'one'), (5, 'five')) AS c (id, name) ON t.id = c.id "
               "WHEN MATCHED THEN UPDATE SET name = c.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (c.id, c.name)",
               ("SELECT id, name FROM {t} WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]])],
+    "create as select": ["CREATE TABLE lake.{ns}.copy AS SELECT id, name FROM {t}", again,
+                         ("SELECT id, name FROM lake.{ns}.copy WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]]), "DROP TABLE lake.{ns}.copy", again],
     "overwrite": [Refused("INSERT OVERWRITE INTO {t} SELECT * FROM {t}", "syntax error")],
     "branch": [Refused("ALTER TABLE {t} CREATE BRANCH b1", "syntax error")],
     "tag": [Refused("ALTER TABLE {t} CREATE TAG t1", "syntax error")],
@@ -66,6 +68,8 @@ ACTS = {
 
 
 def acts(where, tagged):
+    if where.startswith("file:"):  # it does not make the directory of the first manifest
+        ACTS["create as select"] = [Refused("CREATE TABLE lake.{ns}.copy AS SELECT id, name FROM {t}", "No such file or directory"), again]
     return listed(Engine(run, ns="duck", t="lake.duck.acts", tagged="lake." + tagged), ACTS)
 
 

@@ -283,6 +283,15 @@ def act_merge():
     sees((done.rows_updated, done.rows_inserted), (1, 1))
 
 
+def act_create_as():
+    """A table that is there with its rows or not at all."""
+    rows = own_table().scan(selected_fields=("id", "name")).to_arrow()
+    with catalog.create_table_transaction("py.copy", rows.schema) as tx:
+        tx.append(rows)
+    sees(sorted(catalog.load_table("py.copy").scan().to_arrow()["id"].to_pylist()), ids())
+    catalog.purge_table("py.copy")
+
+
 def act_overwrite():
     own_table().overwrite(own_rows({"id": 5, "name": "FIVE"}), overwrite_filter="id == 5")
     sees(own_table().scan(row_filter="id == 5").to_arrow()["name"].to_pylist(), ["FIVE"])
@@ -343,7 +352,7 @@ def absent(thing, *names):
 ACTS = {
     "create": act_create, "append": act_append, "add a column": act_add, "rename a column": act_rename_column, "widen a column": act_widen,
     "reorder columns": act_reorder, "drop a column": act_drop_column, "partition evolution": act_partition, "delete": act_delete,
-    "update": lambda: absent(Table, "update", "update_rows"), "merge": act_merge, "overwrite": act_overwrite, "branch": act_branch, "tag": act_tag,
+    "update": lambda: absent(Table, "update", "update_rows"), "merge": act_merge, "create as select": act_create_as, "overwrite": act_overwrite, "branch": act_branch, "tag": act_tag,
     "as of a snapshot": lambda: sees(ids(snapshot_id=seen["first"]), [1, 2]), "as of a time": act_as_of_time, "as of a tag": act_as_of_tag,
     "metadata tables": act_metadata, "views": act_views, "compact": lambda: absent(own_table().maintenance, "compact", "rewrite_data_files"),
     "rename": act_rename, "drop": act_drop,

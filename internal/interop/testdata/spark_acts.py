@@ -242,6 +242,8 @@ ACTS = {
     "merge": ["MERGE INTO {t} AS t USING (SELECT * FROM VALUES (1, 'one'), (5, 'five') AS v(id, name)) AS c ON t.id = c.id "
               "WHEN MATCHED THEN UPDATE SET name = c.name WHEN NOT MATCHED THEN INSERT (id, name, ts) VALUES (c.id, c.name, NULL)",
               ("SELECT id, name FROM {t} WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]])],
+    "create as select": ["CREATE TABLE {lake}.{ns}.copy USING iceberg AS SELECT id, name FROM {t}",
+                         ("SELECT id, name FROM {lake}.{ns}.copy WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]]), "DROP TABLE {lake}.{ns}.copy PURGE"],
     "overwrite": ["INSERT OVERWRITE {t} SELECT * FROM {t} WHERE id <> 4", ("SELECT id FROM {t} ORDER BY 1", [[1], [5], [3000000000]])],
     "branch": ["ALTER TABLE {t} CREATE BRANCH b1 AS OF VERSION {first}", "INSERT INTO {t}.branch_b1 VALUES (9, 'i', NULL)",
                ("SELECT id FROM {t} VERSION AS OF 'b1' ORDER BY 1", [[1], [2], [9]]), ("SELECT count(*) FROM {t}", [[3]]), "ALTER TABLE {t} DROP BRANCH b1"],

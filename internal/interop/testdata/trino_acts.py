@@ -105,6 +105,8 @@ ACTS = {
     "merge": ["MERGE INTO {t} AS t USING (VALUES (1, 'one'), (5, 'five')) AS c (id, name) ON t.id = c.id "
               "WHEN MATCHED THEN UPDATE SET name = c.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (c.id, c.name)",
               ("SELECT id, name FROM {t} WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]])],
+    "create as select": ["CREATE TABLE lake.{ns}.copy AS SELECT id, name FROM {t}",
+                         ("SELECT id, name FROM lake.{ns}.copy WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]]), "DROP TABLE lake.{ns}.copy"],
     "overwrite": [Refused("INSERT OVERWRITE {t} SELECT * FROM {t}", "mismatched input")],
     "branch": [Refused("CREATE BRANCH b1 IN TABLE {t}", "mismatched input|not support")],
     "tag": [Refused("ALTER TABLE {t} CREATE TAG t1", "mismatched input")],
