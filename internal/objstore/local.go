@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -83,11 +84,18 @@ func (l *Local) write(ctx context.Context, tmp string, body io.Reader) (n int64,
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if n, err = io.Copy(f, contextReader{ctx, body}); err != nil {
+	buf := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(buf)
+	// Not by the file's own ReadFrom, which would make a buffer each time.
+	if n, err = io.CopyBuffer(struct{ io.Writer }{f}, contextReader{ctx, body}, buf[:]); err != nil {
 		return n, err
 	}
 	return n, f.Sync()
 }
+
+const copyBytes = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 
 // contextReader ends a long copy when ctx ends.
 type contextReader struct {
