@@ -16,5 +16,6 @@
 //   - A file is deleted in two cases only: this process wrote it, every answer of the catalog was a clear refusal, and
 //     the table does not know the snapshot; or no snapshot reached it in two sweeps that lie OrphanGrace apart, and it
 //     was live before or is StrayGrace old. What is reachable is read after the listing. Metadata files are never deleted.
+//   - A file says a sort order only if its rows are in it: merged from files that were found to be (sorted.go).
 //   - Everything held is bounded: one job at a time, its output beyond spoolMemory on disk, MaxJobBytes a commit.
 package compaction

@@ -24,6 +24,7 @@ import (
 	"github.com/firnlake/firn/catalog/catalogtest"
 	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/layout"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
@@ -50,10 +51,11 @@ func eventSchema() *iceberg.Schema {
 // lake is a catalog and a warehouse in memory with one table, and a writer that appends as ingest does.
 type lake struct {
 	testing.TB
-	cat  catalog.Catalog
-	wh   *objstore.Warehouse
-	mem  *memory.CheckedAllocator
-	spec iceberg.PartitionSpec
+	cat    catalog.Catalog
+	wh     *objstore.Warehouse
+	mem    *memory.CheckedAllocator
+	spec   iceberg.PartitionSpec
+	sortBy []layout.SortKey // by which rows are sorted in files, order 1 of the table; nil: they are not
 
 	timeMu sync.Mutex
 	now    time.Time // of the test
@@ -188,12 +190,23 @@ func (l *lake) records(n int, region string) arrow.RecordBatch {
 // write stores a data file of n rows and tells its entry.
 func (l *lake) write(ctx context.Context, meta table.Metadata, n int, region string) (iceberg.DataFile, error) {
 	rec := l.records(n, region)
-	defer rec.Release()
+	defer func(rec arrow.RecordBatch) { rec.Release() }(rec)
 	l.wrote = append(l.wrote, texts(rec)...)
+	if l.sortBy != nil {
+		sorted, err := layout.Sort(ctx, l.mem, []arrow.RecordBatch{rec}, l.sortBy)
+		if err != nil {
+			return nil, err
+		}
+		defer sorted.Release()
+		rec = sorted
+	}
 	var buf bytes.Buffer
 	st, err := datafile.Write(&buf, eventSchema(), []arrow.RecordBatch{rec}, datafile.DefaultWriteOptions())
 	if err != nil {
 		return nil, err
+	}
+	if l.sortBy != nil {
+		st.SortOrderID = 1
 	}
 	loc := snapshot.DataLocation(meta, uuid.NewString()+".parquet")
 	k, err := l.wh.Key(loc)

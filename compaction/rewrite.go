@@ -175,8 +175,6 @@ func (c *Compactor) rewrite(ctx context.Context, ts *tableState, head snapshot.H
 	if spec == nil {
 		return nil, fmt.Errorf("partition spec %d is not in the table's metadata", j.Spec)
 	}
-	out := &spool{dir: c.cfg.TempDir}
-	defer out.Close()
 	schema := head.Meta.CurrentSchema()
 	props := head.Meta.Properties()
 	opt := layout.OptionsOf(props, schema, datafile.DefaultWriteOptions())
@@ -185,18 +183,23 @@ func (c *Compactor) rewrite(ctx context.Context, ts *tableState, head snapshot.H
 		group = min(opt.RowGroupBytes, maxRowGroupBytes)
 	}
 	opt.RowGroupRows = min(rowsIn(group, j, min(16<<10, opt.RowGroupRows), 1<<20), opt.RowGroupRows)
-	w, err := datafile.NewWriter(out, schema, opt)
+	batchRows := rowsIn(batchBytes, j, 256, 64<<10)
+	inOrder := func(w *datafile.Writer) error { return c.copyRows(ctx, inputs, schema, batchRows, w) }
+	keys, order := orderOf(head.Meta, schema, inputs, group)
+	byKeys := func(w *datafile.Writer) error { return c.mergeRows(ctx, inputs, schema, batchRows, keys, w) }
+	var out *spool
+	var st datafile.Stats
+	if keys != nil {
+		out, st, err = c.build(schema, opt, byKeys)
+		st.SortOrderID = order
+	}
+	if keys == nil || errors.Is(err, layout.ErrUnsorted) { // another engine's file, which says an order that it has not
+		out, st, err = c.build(schema, opt, inOrder)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := c.copyRows(ctx, inputs, schema, rowsIn(batchBytes, j, 256, 64<<10), w); err != nil {
-		_, _ = w.Close() // gives its buffers back
-		return nil, err
-	}
-	st, err := w.Close()
-	if err != nil {
-		return nil, err
-	}
+	defer out.Close()
 	if err := sameRows(schema, inputs, st); err != nil {
 		return nil, err
 	}
@@ -209,6 +212,24 @@ func (c *Compactor) rewrite(ctx context.Context, ts *tableState, head snapshot.H
 		return nil, err
 	}
 	return &rewritten{inputs: inputs, output: df, rows: st.Rows, bytes: j.Bytes}, nil
+}
+
+// build makes a file of what rows writes. The caller closes it.
+func (c *Compactor) build(schema *iceberg.Schema, opt datafile.WriteOptions, rows func(*datafile.Writer) error) (*spool, datafile.Stats, error) {
+	out := &spool{dir: c.cfg.TempDir}
+	w, err := datafile.NewWriter(out, schema, opt)
+	if err != nil {
+		return nil, datafile.Stats{}, err
+	}
+	err = rows(w)
+	st, closed := w.Close() // also after an error: it gives its buffers back
+	if err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, datafile.Stats{}, errors.Join(err, out.Close())
+	}
+	return out, st, nil
 }
 
 // rowsIn is how many rows of the job's files lie in n stored bytes, within bounds.

@@ -7,5 +7,6 @@
 //
 // Invariants: a property that cannot be used (another engine's codec, a column that is gone) is passed over, because a
 // layout must never stop ingestion; the ledger columns always have full statistics, because recovery reads them; Sort
-// is stable and gives the same rows. Sort copies: its result is the caller's, its inputs stay the caller's.
+// is stable and gives the same rows. Sort copies: its result is the caller's, its inputs stay the caller's. Merge trusts no source: it
+// holds each against the order before a row of it is given.
 package layout

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -158,13 +159,41 @@ func row(t *rapid.T, i int) string {
 		maybe("at", fmt.Sprintf(`"2026-01-0%dT00:00:00Z"`, small.Draw(t, "t")+4)) + fmt.Sprintf(`"_kafka_offset":%d}`, i)
 }
 
-// Sorted rows are the same rows, in the order that a plain comparison of their values gives, ties as they came.
-func TestSort(t *testing.T) {
+func batch(t *rapid.T, mem memory.Allocator, lines []string) arrow.RecordBatch {
 	as, err := datafile.ArrowSchema(schema())
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, _, err := array.RecordFromJSON(mem, as, strings.NewReader("["+strings.Join(lines, ",")+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func drawKeys(t *rapid.T) (by []string, keys []SortKey) {
 	fields := []string{"name", "n", "key.user", "key.score", "ok", "price", "at", "_kafka_offset"}
+	for range rapid.IntRange(1, 3).Draw(t, "keys") {
+		f := rapid.SampledFrom(fields).Draw(t, "field")
+		if slices.ContainsFunc(by, func(o string) bool { return strings.HasPrefix(o, f+" ") }) {
+			continue
+		}
+		by = append(by, f+" "+rapid.SampledFrom([]string{"asc", "desc"}).Draw(t, "dir")+" nulls "+rapid.SampledFrom([]string{"first", "last"}).Draw(t, "nulls"))
+	}
+	sf, err := SortFields(schema(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order, err := table.NewSortOrder(1, sf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, _ = SortKeys(order, schema())
+	return by, keys
+}
+
+// Sorted rows are the same rows, in the order that a plain comparison of their values gives, ties as they came.
+func TestSort(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 		defer func() {
@@ -186,32 +215,12 @@ func TestSort(t *testing.T) {
 				lines = append(lines, row(rt, i))
 				i++
 			}
-			b, _, err := array.RecordFromJSON(mem, as, strings.NewReader("["+strings.Join(lines, ",")+"]"))
-			if err != nil {
-				rt.Fatal(err)
-			}
-			rows = append(rows, b)
+			rows = append(rows, batch(rt, mem, lines))
 		}
 		for _, r := range rows {
 			texts = append(texts, rowTexts(r)...)
 		}
-		var by []string
-		for range rapid.IntRange(1, 3).Draw(rt, "keys") {
-			f := rapid.SampledFrom(fields).Draw(rt, "field")
-			if slices.ContainsFunc(by, func(o string) bool { return strings.HasPrefix(o, f+" ") }) {
-				continue
-			}
-			by = append(by, f+" "+rapid.SampledFrom([]string{"asc", "desc"}).Draw(rt, "dir")+" nulls "+rapid.SampledFrom([]string{"first", "last"}).Draw(rt, "nulls"))
-		}
-		sf, err := SortFields(schema(), by)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		order, err := table.NewSortOrder(1, sf)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		keys, _ := SortKeys(order, schema())
+		by, keys := drawKeys(rt)
 		out, err := Sort(context.Background(), mem, rows, keys)
 		if err != nil {
 			rt.Fatal(err)
@@ -305,4 +314,111 @@ func TestSortRefuses(t *testing.T) {
 	if _, err := Sort(t.Context(), memory.DefaultAllocator, nil, nil); !errors.Is(err, ErrSort) {
 		t.Errorf("no rows: %v", err)
 	}
+}
+
+// pieces gives a batch in pieces, some of them empty.
+type pieces struct {
+	rows arrow.RecordBatch
+	cuts []int64 // ends, rising
+	at   int64
+	last arrow.RecordBatch
+}
+
+func (p *pieces) Next() (arrow.RecordBatch, error) {
+	p.release()
+	if len(p.cuts) == 0 {
+		return nil, io.EOF
+	}
+	p.last = p.rows.NewSlice(p.at, p.cuts[0])
+	p.at, p.cuts = p.cuts[0], p.cuts[1:]
+	return p.last, nil
+}
+
+func (p *pieces) release() {
+	if p.last != nil {
+		p.last.Release()
+		p.last = nil
+	}
+}
+
+// Merged rows are the rows of all sources, in the order that a plain comparison gives; a source that is not in order by itself
+// is told, and what was given until then is in order.
+func TestMerge(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+		defer func() {
+			if mem.CurrentAlloc() != 0 {
+				rt.Fatalf("%d bytes are held", mem.CurrentAlloc())
+			}
+		}()
+		by, keys := drawKeys(rt)
+		broken := rapid.IntRange(0, 3).Draw(rt, "broken") == 0
+		var sources []Source
+		texts, wrong, i := map[int64]string{}, false, 0
+		for range rapid.IntRange(1, 4).Draw(rt, "sources") {
+			var lines []string
+			for range rapid.IntRange(1, 12).Draw(rt, "rows") {
+				lines = append(lines, row(rt, i))
+				i++
+			}
+			b := batch(rt, mem, lines)
+			defer b.Release()
+			for j, o := range offsetsOf(b) {
+				texts[o] = rowTexts(b)[j]
+			}
+			sorted := b
+			if !broken {
+				var err error
+				if sorted, err = Sort(context.Background(), mem, []arrow.RecordBatch{b}, keys); err != nil {
+					rt.Fatal(err)
+				}
+				defer sorted.Release()
+			}
+			for j := 1; j < int(sorted.NumRows()); j++ {
+				wrong = wrong || naive(sorted, keys, j-1, j) > 0
+			}
+			p := &pieces{rows: sorted}
+			for end := int64(0); end < sorted.NumRows(); {
+				end = min(end+rapid.Int64Range(0, 5).Draw(rt, "piece"), sorted.NumRows())
+				p.cuts = append(p.cuts, end)
+			}
+			defer p.release()
+			sources = append(sources, p)
+		}
+		var given []arrow.RecordBatch
+		defer func() {
+			for _, g := range given {
+				g.Release()
+			}
+		}()
+		err := Merge(context.Background(), mem, keys, sources, func(b arrow.RecordBatch) error {
+			b.Retain()
+			given = append(given, b)
+			return nil
+		})
+		if wrong != errors.Is(err, ErrUnsorted) || !wrong && err != nil {
+			rt.Fatalf("unsorted %t, and the merge says %v", wrong, err)
+		}
+		if len(given) == 0 {
+			return
+		}
+		out, err := concat(given, mem)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer out.Release()
+		got := rowTexts(out)
+		for j, o := range offsetsOf(out) {
+			if got[j] != texts[o] {
+				rt.Fatalf("row %d changed or came twice:\n%s\n%s", o, got[j], texts[o])
+			}
+			delete(texts, o)
+			if j > 0 && naive(out, keys, j-1, j) > 0 {
+				rt.Fatalf("%v: %s\nbefore %s", by, got[j-1], got[j])
+			}
+		}
+		if !wrong && len(texts) != 0 {
+			rt.Fatalf("%d rows are missing", len(texts))
+		}
+	})
 }

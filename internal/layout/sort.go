@@ -31,21 +31,17 @@ func Sort(ctx context.Context, mem memory.Allocator, rows []arrow.RecordBatch, k
 		return nil, err
 	}
 	defer all.Release()
-	cols := make([]sortColumn, len(keys))
-	for i, k := range keys {
-		if cols[i], err = newSortColumn(all, k); err != nil {
-			return nil, err
-		}
+	cols, err := newSortColumns(all, keys)
+	if err != nil {
+		return nil, err
 	}
 	order := make([]int32, all.NumRows())
 	for i := range order {
 		order[i] = int32(i)
 	}
 	compare := func(a, b int32) int {
-		for i := range cols {
-			if c := cols[i].compare(a, b); c != 0 {
-				return c
-			}
+		if c := cols.compare(a, cols, b); c != 0 {
+			return c
 		}
 		return cmp.Compare(a, b)
 	}
@@ -91,33 +87,63 @@ func concat(rows []arrow.RecordBatch, mem memory.Allocator) (arrow.RecordBatch, 
 	return array.NewRecordBatch(rows[0].Schema(), cols, rowsOf(rows)), nil
 }
 
+// sortColumns are the keys of a batch's rows.
+type sortColumns []sortColumn
+
+func newSortColumns(r arrow.RecordBatch, keys []SortKey) (sortColumns, error) {
+	cols := make(sortColumns, len(keys))
+	for i, k := range keys {
+		var err error
+		if cols[i], err = newSortColumn(r, k); err != nil {
+			return nil, err
+		}
+	}
+	return cols, nil
+}
+
+// compare holds row i against row j of o, which has the same keys and may be of another batch.
+func (c sortColumns) compare(i int32, o sortColumns, j int32) int {
+	for k := range c {
+		if d := c[k].compare(i, &o[k], j); d != 0 {
+			return d
+		}
+	}
+	return 0
+}
+
 // sortColumn is the values of one key in a form that compares fast: eight bytes of each value as a number whose order is
 // that of the values, and the rest only where these are equal.
 type sortColumn struct {
 	key   SortKey
 	heads []uint64
-	null  []bool               // nil without nulls
-	rest  func(a, b int32) int // nil where the head is the whole value
+	null  []bool             // nil without nulls
+	low   func(int32) uint64 // the rest of a decimal; nil of others
+	bytes func(int32) []byte // the whole of a text; nil of others
 }
 
-func (c *sortColumn) compare(a, b int32) int {
-	if c.null != nil && (c.null[a] || c.null[b]) {
-		if c.null[a] == c.null[b] {
+func (c *sortColumn) compare(i int32, o *sortColumn, j int32) int {
+	nullI, nullJ := c.null != nil && c.null[i], o.null != nil && o.null[j]
+	if nullI || nullJ {
+		if nullI == nullJ {
 			return 0
 		}
-		if c.null[a] == c.key.NullsFirst {
+		if nullI == c.key.NullsFirst {
 			return -1
 		}
 		return 1
 	}
-	o := cmp.Compare(c.heads[a], c.heads[b])
-	if o == 0 && c.rest != nil {
-		o = c.rest(a, b)
+	d := cmp.Compare(c.heads[i], o.heads[j])
+	switch {
+	case d != 0:
+	case c.low != nil:
+		d = cmp.Compare(c.low(i), o.low(j))
+	case c.bytes != nil:
+		d = bytes.Compare(c.bytes(i), o.bytes(j))
 	}
 	if c.key.Desc {
-		return -o
+		return -d
 	}
-	return o
+	return d
 }
 
 func newSortColumn(r arrow.RecordBatch, k SortKey) (sortColumn, error) {
@@ -187,7 +213,7 @@ func (c *sortColumn) fill(a arrow.Array) bool {
 		for i := range c.heads {
 			c.heads[i] = uint64(a.Value(i).HighBits()) ^ signBit
 		}
-		c.rest = func(x, y int32) int { return cmp.Compare(a.Value(int(x)).LowBits(), a.Value(int(y)).LowBits()) }
+		c.low = func(i int32) uint64 { return a.Value(int(i)).LowBits() }
 	case *array.String:
 		c.text(func(i int) []byte { return stringBytes(a, i) })
 	case *array.Binary:
@@ -238,5 +264,5 @@ func (c *sortColumn) text(value func(int) []byte) {
 		copy(pad[:], v)
 		c.heads[i] = binary.BigEndian.Uint64(pad[:])
 	}
-	c.rest = func(a, b int32) int { return bytes.Compare(value(int(a)), value(int(b))) }
+	c.bytes = func(i int32) []byte { return value(int(i)) }
 }

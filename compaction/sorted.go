@@ -1,0 +1,98 @@
+package compaction
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/firnlake/firn/internal/datafile"
+	"github.com/firnlake/firn/internal/layout"
+	"github.com/firnlake/firn/internal/snapshot"
+)
+
+const (
+	// maxSortedInputs and maxSortedBytes bound what a merge in order holds in memory: of each input a row group as it is stored,
+	// and a batch. A job beyond them gives a file in no order.
+	maxSortedInputs = 64
+	maxSortedBytes  = 128 << 20
+	// minSortedRows is the least batch of one input, however many there are.
+	minSortedRows = 64
+)
+
+// orderOf is by what the rows of a job's output are ordered: the table's sort order, if every input says that it has it. Keys
+// are nil otherwise.
+func orderOf(meta table.Metadata, schema *iceberg.Schema, inputs []snapshot.File, group int64) (keys []layout.SortKey, id int) {
+	order := meta.SortOrder()
+	keys, ok := layout.SortKeys(order, schema)
+	if !ok || len(inputs) > maxSortedInputs {
+		return nil, 0
+	}
+	var held int64
+	for _, f := range inputs {
+		has := f.SortOrderID()
+		if has == nil || *has != order.OrderID() {
+			return nil, 0
+		}
+		held += min(f.FileSizeBytes(), group)
+	}
+	if held > maxSortedBytes {
+		return nil, 0
+	}
+	return keys, order.OrderID()
+}
+
+// mergeRows writes all rows of the inputs in the order of the keys. An input that is not in it is layout.ErrUnsorted.
+func (c *Compactor) mergeRows(ctx context.Context, inputs []snapshot.File, schema *iceberg.Schema, batchRows int64, keys []layout.SortKey, w *datafile.Writer) (err error) {
+	batchRows = max(batchRows/int64(len(inputs)), minSortedRows)
+	sources := make([]layout.Source, len(inputs))
+	for i, f := range inputs {
+		r, failed := c.open(ctx, f, batchRows)
+		if failed != nil {
+			return &fileError{f.FilePath(), failed}
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		next, stop := iter.Pull2(batches(ctx, r, schema))
+		defer stop()
+		sources[i] = &input{f.FilePath(), next}
+	}
+	return layout.Merge(ctx, memory.DefaultAllocator, keys, sources, w.Write)
+}
+
+// batches gives the batches of a file, each valid until the next is asked for.
+func batches(ctx context.Context, r *datafile.Reader, schema *iceberg.Schema) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		stopped := errors.New("nobody asks for more")
+		err := r.Scan(ctx, schema, func(b arrow.RecordBatch) error {
+			if !yield(b, nil) {
+				return stopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stopped) {
+			yield(nil, err)
+		}
+	}
+}
+
+// input is a layout.Source.
+type input struct {
+	location string
+	next     func() (arrow.RecordBatch, error, bool)
+}
+
+func (in *input) Next() (arrow.RecordBatch, error) {
+	b, err, ok := in.next()
+	switch {
+	case !ok:
+		return nil, io.EOF
+	case err != nil:
+		return nil, &fileError{in.location, err}
+	}
+	return b, nil
+}
