@@ -42,6 +42,9 @@ type options struct {
 	events     int64
 	partitions int
 	interval   time.Duration
+	config     string
+	table      string
+	firn       string
 }
 
 // Main runs the benchmark with its command line and prints to stdout.
@@ -52,6 +55,9 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	fs.Int64Var(&o.events, "events", 1_000_000, "events of each run")
 	fs.IntVar(&o.partitions, "partitions", 8, "partitions of the topic")
 	fs.DurationVar(&o.interval, "interval", time.Second, "commit interval")
+	fs.StringVar(&o.config, "config", "", "instead: catch-up of the program itself on the Kafka and the warehouse that this firn.yaml names")
+	fs.StringVar(&o.table, "table", "analytics.user_events", "with -config: table whose topic, which must be empty, gets the events")
+	fs.StringVar(&o.firn, "firn", "", "with -config: program to measure; without it one is built from this tree")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -69,12 +75,12 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	rep.Set("seed", o.Seed)
 	rep.Set("events", o.events)
 	rep.Set("partitions", o.partitions)
-	rep.Set("interval", o.interval.String())
 	log := events.New(o.Seed, int(min(distinct, max(o.events/int64(o.partitions), 1))), fetchEvents)
-	if err := measure(ctx, rep, log, o); err != nil {
-		return err
+	if o.config != "" {
+		return errors.Join(catchUp(ctx, rep, log, o), rep.Close())
 	}
-	return rep.Close()
+	rep.Set("interval", o.interval.String())
+	return errors.Join(measure(ctx, rep, log, o), rep.Close())
 }
 
 func measure(ctx context.Context, rep *report.Report, log *events.Log, o options) error {

@@ -53,7 +53,8 @@ func TestTheSourceIsContiguous(t *testing.T) {
 }
 
 func TestMainRefusesNonsense(t *testing.T) {
-	for _, args := range [][]string{{"-runs", "1"}, {"-events", "0"}, {"-partitions", "0"}, {"-interval", "1ms"}, {"-nope"}} {
+	for _, args := range [][]string{{"-runs", "1"}, {"-events", "0"}, {"-partitions", "0"}, {"-interval", "1ms"}, {"-nope"}, {"-config", "no/such.yaml"},
+		{"-config", "../../examples/user-events/firn.yaml", "-table", "analytics.of_nobody"}} {
 		if err := Main(context.Background(), args, &bytes.Buffer{}); err == nil {
 			t.Errorf("%v was taken", args)
 		}

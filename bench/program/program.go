@@ -42,7 +42,13 @@ func Build(ctx context.Context, dir string) (string, error) {
 
 // Start runs firn with its arguments. The end of ctx interrupts it.
 func Start(ctx context.Context, firn string, args ...string) (*Process, error) {
+	return StartWith(ctx, nil, firn, args...)
+}
+
+// StartWith is Start with variables, NAME=value, besides those of this process.
+func StartWith(ctx context.Context, env []string, firn string, args ...string) (*Process, error) {
 	p := &Process{what: args[0], cmd: exec.CommandContext(ctx, firn, args...), done: make(chan error, 1)}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = io.Discard, &p.stderr
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = stopTimeout
