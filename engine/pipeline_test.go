@@ -219,7 +219,7 @@ func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 		src:  &fakeSource{limit: limit, stretch: 10},
 		dec:  &fakeDecoder{alloc: alloc},
 		com:  &fakeCommitter{rows: map[rowKey]int{}, state: engine.State{Offsets: offset.Vector{0: 0, 1: 0}, LeaderEpochs: map[int32]int32{1: 4}}},
-		tail: tail.New(time.Second, time.Now),
+		tail: tail.New(time.Second, 1<<30, time.Now),
 		pub:  &fakePublisher{},
 	}
 	t.Cleanup(func() { r.tail.Close(); alloc.AssertSize(t, 0) })

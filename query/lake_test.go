@@ -200,7 +200,7 @@ func (l *lake) tableOf(sc *iceberg.Schema, grace time.Duration, name ...string) 
 	}
 	_, err := l.cat.CreateTable(context.Background(), id, catalog.CreateTable{Schema: sc})
 	l.must(err)
-	s := &stream{lake: l, id: id, tail: tail.New(grace, time.Now), vec: offset.Vector{}, end: offset.Vector{}}
+	s := &stream{lake: l, id: id, tail: tail.New(grace, 1<<30, time.Now), vec: offset.Vector{}, end: offset.Vector{}}
 	s.tail.Reset(0, offset.Vector{})
 	if l.tails.all == nil {
 		l.tails.all = map[string]*tail.Tail{}

@@ -254,7 +254,7 @@ func pipeline(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, 
 	cfg := engine.DefaultConfig()
 	cfg.CommitInterval = units.Duration(o.interval)
 	return engine.New("bench", cfg, engine.Stages{Source: src, Decoder: d, Batcher: batch.New(batch.DefaultConfig(), time.Now),
-		Tail: tail.New(0, time.Now), Committer: com}, quiet, engine.NewMetrics(nil))
+		Tail: tail.New(0, 1<<30, time.Now), Committer: com}, quiet, engine.NewMetrics(nil))
 }
 
 // drain runs the pipeline until all is committed.

@@ -3,6 +3,6 @@
 //
 // Invariants: per partition the segments held are contiguous; a Cut either gives every row from the asked vector on
 // or fails with hot.ErrExpired, never a silent gap; a segment's record batch lives until the last Cut that holds it
-// is released. Memory is bounded by the pipeline's own bound: rows that are not committed are in its batches too
-// (the same buffers), rows that are committed leave after the grace time.
+// is released. Memory is bounded: rows that are not committed are in the pipeline's batches too (the same buffers) and
+// count there, rows that are committed leave after the grace time, and before that when they are more than their own bound.
 package tail

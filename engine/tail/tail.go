@@ -35,19 +35,22 @@ type partition struct {
 // Tail implements engine.Tail and answers cuts. Safe for concurrent use.
 type Tail struct {
 	grace time.Duration
+	most  int64
 	now   func() time.Time
 
 	mu    sync.Mutex
 	epoch int64
 	parts map[int32]*partition
 	bytes int64
-	open  bool // false until the first Reset: nothing is known yet
+	kept  int64 // of bytes, those of committed rows
+	open  bool  // false until the first Reset: nothing is known yet
 }
 
 // New returns a tail that keeps committed rows for another grace time, so that a query whose snapshot is a little
-// old finds them.
-func New(grace time.Duration, now func() time.Time) *Tail {
-	return &Tail{grace: grace, now: now, parts: map[int32]*partition{}}
+// old finds them, but no more than most bytes of them: a pipeline that catches up commits in a second what no query waits for. A
+// query that comes too late for them is told so, and has them in the next snapshot.
+func New(grace time.Duration, most int64, now func() time.Time) *Tail {
+	return &Tail{grace: grace, most: most, now: now, parts: map[int32]*partition{}}
 }
 
 // Append implements engine.Tail.
@@ -84,19 +87,45 @@ func (t *Tail) Committed(v offset.Vector) {
 			s := &p.segments[i]
 			if s.committed.IsZero() && s.end <= v[id] {
 				s.committed = now
+				t.kept += s.bytes
 			}
 		}
 		t.evictLocked(p)
 	}
+	for t.kept > t.most && t.evictOldestLocked() {
+	}
+}
+
+// evictOldestLocked drops the rows that were committed first, of all partitions; false when there are none.
+func (t *Tail) evictOldestLocked() bool {
+	var oldest time.Time
+	for _, p := range t.parts {
+		if len(p.segments) > 0 {
+			if at := p.segments[0].committed; !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
+				oldest = at
+			}
+		}
+	}
+	if oldest.IsZero() {
+		return false
+	}
+	for _, p := range t.parts {
+		t.dropLocked(p, p.committedBy(oldest))
+	}
+	return true
 }
 
 // evictLocked drops the segments at the front that are committed for longer than the grace time.
 func (t *Tail) evictLocked(p *partition) {
-	n, limit := 0, t.now().Add(-t.grace)
-	for n < len(p.segments) && !p.segments[n].committed.IsZero() && !p.segments[n].committed.After(limit) {
+	t.dropLocked(p, p.committedBy(t.now().Add(-t.grace)))
+}
+
+// committedBy is how many segments at the front were committed at that time.
+func (p *partition) committedBy(at time.Time) (n int) {
+	for n < len(p.segments) && !p.segments[n].committed.IsZero() && !p.segments[n].committed.After(at) {
 		n++
 	}
-	t.dropLocked(p, n)
+	return n
 }
 
 func (t *Tail) dropLocked(p *partition, n int) {
@@ -104,6 +133,9 @@ func (t *Tail) dropLocked(p *partition, n int) {
 		s := &p.segments[i]
 		p.low, p.behind = s.end, true
 		t.bytes -= s.bytes
+		if !s.committed.IsZero() {
+			t.kept -= s.bytes
+		}
 		if s.rows != nil {
 			s.rows.Release()
 			s.rows = nil

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/firnlake/firn/internal/arrowmem"
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
@@ -48,7 +49,7 @@ func offsetsOf(c *hot.Cut) map[int32][]int64 {
 func TestCutStartsAtTheSnapshotsVector(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer mem.AssertSize(t, 0)
-	tl := New(time.Minute, time.Now)
+	tl := New(time.Minute, 1<<30, time.Now)
 	defer tl.Close()
 	if _, err := tl.Cut(t.Context(), nil, 0); !errors.Is(err, hot.ErrNoTail) {
 		t.Fatalf("before the first Reset: %v", err)
@@ -83,7 +84,7 @@ func TestCommittedRowsStayForTheGraceTime(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	defer mem.AssertSize(t, 0)
 	now := time.Unix(1000, 0)
-	tl := New(5*time.Second, func() time.Time { return now })
+	tl := New(5*time.Second, 1<<30, func() time.Time { return now })
 	defer tl.Close()
 	tl.Reset(0, offset.Vector{0: 0})
 	r := rowsOf(mem, 0, 0, 1)
@@ -110,10 +111,45 @@ func TestCommittedRowsStayForTheGraceTime(t *testing.T) {
 	}
 }
 
+// TestCommittedRowsAreBounded: what was committed first goes first, of all partitions, and never what is not committed.
+func TestCommittedRowsAreBounded(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	now := time.Unix(1000, 0)
+	one := rowsOf(mem, 0, 0)
+	size := arrowmem.Bytes(one)
+	one.Release()
+	tl := New(time.Hour, 3*size, func() time.Time { return now })
+	defer tl.Close()
+	tl.Reset(0, offset.Vector{0: 0, 1: 0})
+	for at := range int64(4) {
+		for p := range int32(2) {
+			r := rowsOf(mem, p, at)
+			tl.Append(r, offset.Range{Partition: p, Start: at, End: at + 1})
+			r.Release()
+		}
+	}
+	for _, c := range []struct{ committed, segments, low int64 }{{0, 8, 0}, {1, 8, 0}, {2, 6, 1}, {2, 6, 1}, {4, 0, 4}} {
+		now = now.Add(time.Second)
+		tl.Committed(offset.Vector{0: c.committed, 1: c.committed})
+		if tl.Bytes() != c.segments*size {
+			t.Errorf("%d bytes after the commit of %d, want %d", tl.Bytes(), c.committed, c.segments*size)
+		}
+		if _, err := tl.Cut(t.Context(), offset.Vector{0: c.low - 1, 1: 9}, 0); c.low > 0 && !errors.Is(err, hot.ErrExpired) {
+			t.Errorf("below %d: %v", c.low, err)
+		}
+		cut, err := tl.Cut(t.Context(), offset.Vector{0: c.low, 1: c.low}, 0)
+		if err != nil || int64(len(cut.Rows)) != c.segments {
+			t.Fatalf("from %d: %v, %v", c.low, cut, err)
+		}
+		cut.Release()
+	}
+}
+
 // A tail that began at a vector does not have what lies below. A snapshot from before a partition's first commit does not
 // know the partition, so those rows would be in neither.
 func TestSnapshotFromBeforeThePartition(t *testing.T) {
-	tl := New(time.Second, time.Now)
+	tl := New(time.Second, 1<<30, time.Now)
 	defer tl.Close()
 	tl.Reset(0, offset.Vector{0: 5, 1: 3, 2: 0})
 	if _, err := tl.Cut(t.Context(), offset.Vector{0: 5, 2: 0}, 0); !errors.Is(err, hot.ErrExpired) {
@@ -132,7 +168,7 @@ func TestCutsAreExact(t *testing.T) {
 		mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
 		defer mem.AssertSize(t, 0)
 		now := time.Unix(0, 0)
-		tl := New(time.Second, func() time.Time { return now })
+		tl := New(time.Second, 1<<30, func() time.Time { return now })
 		defer tl.Close()
 		tl.Reset(0, offset.Vector{0: 0, 1: 0})
 		end, committed := offset.Vector{0: 0, 1: 0}, offset.Vector{0: 0, 1: 0}

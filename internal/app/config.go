@@ -176,7 +176,7 @@ type Pipeline struct {
 	DrainTimeout   units.Duration `yaml:"drain_timeout"`
 	Standby        units.Duration `yaml:"standby"`
 	Lateness       units.Duration `yaml:"allowed_lateness" jsonschema_description:"How far the watermark stays behind the newest event; default 1m."`
-	TailGrace      units.Duration `yaml:"tail_grace" jsonschema_description:"How long committed rows stay in memory for queries under way; default 5s."`
+	TailGrace      units.Duration `yaml:"tail_grace" jsonschema_description:"How long committed rows stay in memory for queries under way, at most a quarter of max_memory; default 5s."`
 	Codec          string         `yaml:"codec" jsonschema:"enum=zstd,enum=snappy,enum=lz4,enum=none" jsonschema_description:"Compression of the files; default: what the table says, zstd for a new one."`
 
 	contract []byte // of the embedded demo, instead of a file

@@ -28,6 +28,9 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
+// tailShare is the part of max_memory that committed rows may take besides, for queries under way.
+const tailShare = 4
+
 // tails finds the tail of a table among the pipelines of this process. It implements query.TailSource.
 type tails struct {
 	mu  sync.Mutex
@@ -84,7 +87,7 @@ func (p *Process) startPipelines(context.Context) error {
 			return err
 		}
 		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm, dm: dm,
-			tail: tail.New(pc.TailGrace.D(), time.Now), cause: errors.New("it has just begun")}
+			tail: tail.New(pc.TailGrace.D(), int64(pc.MaxMemory)/tailShare, time.Now), cause: errors.New("it has just begun")}
 		rows, _ := pc.tables()
 		if pc.DeadTopic != "" {
 			if r.letters, err = newLetterTopic(p, pc, log, pm); err != nil {

@@ -253,7 +253,7 @@ func (a *writer) run() error {
 			return err
 		}
 	}
-	a.tail = tail.New(time.Second, time.Now)
+	a.tail = tail.New(time.Second, 1<<30, time.Now)
 	var shown engine.Tail = a.tail
 	if a.breaks.showFenced {
 		shown = keeps{a.tail}
