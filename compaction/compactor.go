@@ -16,6 +16,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/compaction/plan"
 	"github.com/firnlake/firn/internal/objstore"
+	"github.com/firnlake/firn/internal/sleep"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -64,22 +65,11 @@ func New(cfg Config, cat catalog.Catalog, wh *objstore.Warehouse, log *slog.Logg
 		return nil, fmt.Errorf("compaction: snapshot_tags: %w", err)
 	}
 	c := &Compactor{cfg: cfg, calendar: calendar, cat: cat, wh: wh, log: log, m: m, read: snapshot.NewReader(wh, manifestCacheBytes),
-		now: time.Now, pause: sleep, rnd: rand.Int64N, tables: map[string]*tableState{}, merging: map[string]*mergeState{}}
+		now: time.Now, pause: sleep.For, rnd: rand.Int64N, tables: map[string]*tableState{}, merging: map[string]*mergeState{}}
 	for _, o := range opts {
 		o(c)
 	}
 	return c, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Run works until ctx ends, and returns nil then. What fails stands in Status and in the metrics and is tried again in

@@ -28,6 +28,7 @@ import (
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -121,7 +122,7 @@ func (l *lake) compactor(cfg Config, cat catalog.Catalog) *Compactor {
 	c, err := New(cfg, cat, l.wh, nil, nil)
 	l.ok(err)
 	c.now = l.clock
-	c.pause = func(ctx context.Context, d time.Duration) error { return sleep(ctx, min(d, 2*time.Millisecond)) }
+	c.pause = func(ctx context.Context, d time.Duration) error { return sleep.For(ctx, min(d, 2*time.Millisecond)) }
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/firnlake/firn/internal/arrowmem"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // Stages are the parts that a pipeline drives. The pipeline owns their use, not their life: the app closes them.
@@ -89,7 +90,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		if errors.Is(err, ErrRewound) || errors.Is(err, ErrRedriven) {
 			continue
 		}
-		sleep(ctx, wait)
+		_ = sleep.For(ctx, wait)
 		wait = min(2*wait, p.cfg.RetryMax.D())
 	}
 	return nil
@@ -410,7 +411,7 @@ func (p *Pipeline) commitRetried(parent context.Context, b *Batch) error {
 			return err
 		}
 		p.log.Warn("commit failed, trying again", "batch", b.ID, "error", err, "wait", wait)
-		sleep(ctx, wait)
+		_ = sleep.For(ctx, wait)
 		wait = min(2*wait, p.cfg.RetryMax.D())
 	}
 }
@@ -459,7 +460,7 @@ func (p *Pipeline) standBy(ctx context.Context) {
 	p.status.set(func(s *Status) { s.StandsBy = true })
 	var seen State
 	for ctx.Err() == nil {
-		sleep(ctx, p.cfg.Standby.D())
+		_ = sleep.For(ctx, p.cfg.Standby.D())
 		st, err := p.st.Committer.Recover(ctx)
 		if err != nil {
 			p.note(err)
@@ -501,13 +502,4 @@ func drainable(parent context.Context, d time.Duration) (context.Context, contex
 		}
 	})
 	return ctx, func() { stop(); cancel() }
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

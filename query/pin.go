@@ -16,6 +16,7 @@ import (
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // Kinds of a pin.
@@ -112,17 +113,6 @@ func lacking(have, want offset.Vector) string {
 	return strings.TrimSpace(b.String())
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
 // pinNewest pins the head of the table and, at level hot, the tail from the head's vector on. The head is read before
 // the tail is asked, and the tail answers for exactly the vector of that head: what a commit in between moves from
 // the tail into a newer snapshot is still in the tail (its grace time) or makes it answer ErrExpired, in which case
@@ -157,7 +147,7 @@ func (s *Service) pinNewest(ctx context.Context, id catalog.Identifier, level Le
 			return nil, fmt.Errorf("pin %s: tail: %w", id, ctx.Err())
 		case errors.Is(err, hot.ErrExpired) && attempt < maxPinAttempts:
 			s.metrics.repins.Inc()
-			if err := sleep(ctx, backoff); err != nil {
+			if err := sleep.For(ctx, backoff); err != nil {
 				return nil, fmt.Errorf("pin %s: tail: %w", id, err)
 			}
 			backoff *= 2

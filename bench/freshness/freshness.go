@@ -18,6 +18,7 @@ import (
 
 	"github.com/firnlake/firn/bench/program"
 	"github.com/firnlake/firn/bench/report"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 const (
@@ -90,17 +91,19 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if o.firn == "" {
-		if o.firn, err = program.Build(ctx, dir); err != nil {
-			return err
-		}
+	if o.firn, err = program.Build(ctx, dir, o.firn); err != nil {
+		return err
 	}
 	up, err := program.Start(ctx, o.firn, slices.Concat([]string{"up"}, o.where(dir), o.ports())...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, up.Stop()) }()
-	if err := o.waitReady(ctx, up, dir); err != nil {
+	answers := func(ctx context.Context) error {
+		_, err := o.ask(ctx, dir, "sql", "SELECT 1")
+		return err
+	}
+	if err := up.Await(ctx, startTimeout, answers); err != nil {
 		return err
 	}
 	load, err := program.Start(ctx, o.firn, append(append([]string{"generate"}, o.where(dir)...), "--topic", o.topic, "--rate", strconv.Itoa(o.rate), "--seed", strconv.FormatInt(o.Seed, 10), "--broken", "0")...)
@@ -108,7 +111,7 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, load.Stop()) }()
-	if err := sleep(ctx, warm); err != nil {
+	if err := sleep.For(ctx, warm); err != nil {
 		return err
 	}
 	first, err := o.rows(ctx, dir)
@@ -160,15 +163,6 @@ func (o options) report(rep *report.Report, s *report.Samples, up *program.Proce
 	return errors.Join(errs...)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
 // where tells a verb of firn which Firn is meant.
 func (o options) where(dir string) []string {
 	args := []string{"--data", filepath.Join(dir, "data")}
@@ -197,24 +191,6 @@ func (o options) ask(ctx context.Context, dir string, args ...string) ([]byte, e
 	return out, nil
 }
 
-// waitReady returns when a query over Flight is answered.
-func (o options) waitReady(ctx context.Context, up *program.Process, dir string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for {
-		_, err := o.ask(ctx, dir, "sql", "SELECT 1")
-		if err == nil {
-			return nil
-		}
-		if ended := up.Ended(); ended != nil {
-			return ended
-		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
-			return fmt.Errorf("firn up did not answer a query within %s: %w", startTimeout, err)
-		}
-	}
-}
-
 func (o options) probe(ctx context.Context, dir string, s *report.Samples) error {
 	out, err := o.ask(ctx, dir, "probe", o.table, "--duration", o.duration.String(), "--interval", "170ms", "-o", "json")
 	if err != nil {
@@ -237,7 +213,7 @@ func (o options) probe(ctx context.Context, dir string, s *report.Samples) error
 
 // audit waits until the rest is committed, then has the table proved against its topic.
 func (o options) audit(ctx context.Context, dir string) error {
-	if err := sleep(ctx, 2*time.Second); err != nil {
+	if err := sleep.For(ctx, 2*time.Second); err != nil {
 		return err
 	}
 	_, err := o.ask(ctx, dir, "audit", o.table, "--kafka")

@@ -20,6 +20,8 @@ import (
 	"github.com/firnlake/firn/catalog/client"
 	kafka "github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/app"
+	"github.com/firnlake/firn/internal/sleep"
+	"github.com/firnlake/firn/internal/snapshot"
 	"github.com/firnlake/firn/internal/units"
 )
 
@@ -44,10 +46,8 @@ func catchUp(ctx context.Context, rep *report.Report, log *events.Log, o options
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if o.firn == "" {
-		if o.firn, err = program.Build(ctx, dir); err != nil {
-			return err
-		}
+	if o.firn, err = program.Build(ctx, dir, o.firn); err != nil {
+		return err
 	}
 	bytes, err := fill(ctx, cfg.Kafka, cfg.Pipelines[at].Topic, log, o)
 	if err != nil {
@@ -114,8 +114,12 @@ func (o options) run(ctx context.Context, data string) (r caughtUp, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, r.catalog.Stop()) }()
-	cat, err := o.connect(ctx, listen, r.catalog)
-	if err != nil {
+	var cat *client.Client
+	connect := func(ctx context.Context) (err error) {
+		cat, err = client.New(ctx, client.Config{URI: "http://" + listen, Timeout: units.Duration(time.Minute)}, nil, nil)
+		return err
+	}
+	if err := r.catalog.Await(ctx, startTimeout, connect); err != nil {
 		return r, err
 	}
 	defer cat.Close()
@@ -155,23 +159,6 @@ func freeAddress(ctx context.Context) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func (o options) connect(ctx context.Context, listen string, p *program.Process) (*client.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for {
-		c, err := client.New(ctx, client.Config{URI: "http://" + listen, Timeout: units.Duration(time.Minute)}, nil, nil)
-		if err == nil {
-			return c, nil
-		}
-		if ended := p.Ended(); ended != nil {
-			return nil, ended
-		}
-		if sleep(ctx, pollInterval) != nil {
-			return nil, fmt.Errorf("firn catalog did not answer within %s: %w", startTimeout, err)
-		}
-	}
-}
-
 // wait returns when the table has all events.
 func (o options) wait(ctx context.Context, cat catalog.Catalog, id catalog.Identifier, p *program.Process) error {
 	var had int64
@@ -193,7 +180,7 @@ func (o options) wait(ctx context.Context, cat catalog.Catalog, id catalog.Ident
 		case time.Since(moved) > stallTimeout:
 			return fmt.Errorf("%s stands at %d of %d rows for %s", id, rows, o.events, stallTimeout)
 		}
-		if err := sleep(ctx, pollInterval); err != nil {
+		if err := sleep.For(ctx, pollInterval); err != nil {
 			return err
 		}
 	}
@@ -211,14 +198,5 @@ func rowsOf(ctx context.Context, cat catalog.Catalog, id catalog.Identifier) (in
 	if head == nil {
 		return 0, nil
 	}
-	return strconv.ParseInt(head.Summary.Properties["total-records"], 10, 64)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
+	return snapshot.Count(head, "total-records"), nil
 }

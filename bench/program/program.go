@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/bench/report"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // stopTimeout is how long a firn may take to stop.
@@ -31,8 +32,11 @@ type Process struct {
 	MaxRSS int64 // bytes
 }
 
-// Build makes the program of this tree, in dir.
-func Build(ctx context.Context, dir string) (string, error) {
+// Build is the program that is named, or else makes that of this tree, in dir.
+func Build(ctx context.Context, dir, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
 	firn := filepath.Join(dir, "firn")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", firn, "github.com/firnlake/firn/cmd/firn").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build firn: %w\n%s", err, out)
@@ -57,6 +61,27 @@ func StartWith(ctx context.Context, env []string, firn string, args ...string) (
 	}
 	go func() { p.done <- p.cmd.Wait() }()
 	return p, nil
+}
+
+// readyPoll is the pause between two looks at a process that is starting.
+const readyPoll = 50 * time.Millisecond
+
+// Await returns when look finds the process ready. It is an error that the process ends, or is not ready in time.
+func (p *Process) Await(ctx context.Context, timeout time.Duration, look func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		why := look(ctx)
+		if why == nil {
+			return nil
+		}
+		if ended := p.Ended(); ended != nil {
+			return ended
+		}
+		if sleep.For(ctx, readyPoll) != nil {
+			return fmt.Errorf("firn %s was not ready within %s: %w", p.what, timeout, why)
+		}
+	}
 }
 
 // Ended says why the process is gone; nil while it runs.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/firnlake/firn/bench/events"
 	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 const (
@@ -62,7 +63,7 @@ func (l *load) feed(ctx context.Context, brokers []string, topic string, due tim
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	msgs := make([]source.Message, n)
-	for ; sleep(ctx, time.Until(due)) == nil; due = due.Add(time.Second / loadsPerSecond) {
+	for ; sleep.For(ctx, time.Until(due)) == nil; due = due.Add(time.Second / loadsPerSecond) {
 		now := time.Now().UnixMilli()
 		for k := range msgs {
 			msgs[k] = source.Message{Partition: -1, Value: values[(int(*sent)+k)%len(values)], TimestampMs: now}

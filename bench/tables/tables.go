@@ -19,6 +19,8 @@ import (
 	"github.com/firnlake/firn/catalog/client"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/app"
+	"github.com/firnlake/firn/internal/sleep"
+	"github.com/firnlake/firn/internal/snapshot"
 	"github.com/firnlake/firn/internal/units"
 )
 
@@ -78,10 +80,8 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if o.firn == "" {
-		if o.firn, err = program.Build(ctx, dir); err != nil {
-			return err
-		}
+	if o.firn, err = program.Build(ctx, dir, o.firn); err != nil {
+		return err
 	}
 	run := fmt.Sprint(time.Now().UnixNano()) // topics of an earlier run have its events
 	config, err := o.config(dir, run)
@@ -111,7 +111,7 @@ func measure(ctx context.Context, rep *report.Report, o options) (err error) {
 	}
 	l := newLoad(o, run)
 	defer func() { err = errors.Join(err, l.stop()) }()
-	if err := sleep(ctx, warm); err != nil {
+	if err := sleep.For(ctx, warm); err != nil {
 		return err
 	}
 	cat, err := client.New(ctx, client.Config{URI: "http://" + at.Catalog, Timeout: units.Duration(time.Minute)}, nil, nil)
@@ -167,24 +167,18 @@ func (o options) config(dir, run string) (string, error) {
 	return path, os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
-// ready returns when all pipelines do what they are there for.
-func ready(ctx context.Context, up *program.Process, data string) (app.Addresses, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	why := errors.New("it has not said where it listens")
-	for {
-		if r, ok := app.FindRunning(data); ok {
-			if _, why = get(ctx, r.Addresses.HTTP, "/readyz"); why == nil {
-				return r.Addresses, nil
-			}
+// ready waits until all pipelines do what they are there for, and tells where the process listens.
+func ready(ctx context.Context, up *program.Process, data string) (at app.Addresses, err error) {
+	err = up.Await(ctx, startTimeout, func(ctx context.Context) error {
+		r, ok := app.FindRunning(data)
+		if !ok {
+			return errors.New("it has not said where it listens")
 		}
-		if err := up.Ended(); err != nil {
-			return app.Addresses{}, err
-		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
-			return app.Addresses{}, fmt.Errorf("firn up was not ready within %s: %w", startTimeout, why)
-		}
-	}
+		at = r.Addresses
+		_, err := get(ctx, at.HTTP, "/readyz")
+		return err
+	})
+	return at, err
 }
 
 // once is one run.
@@ -194,7 +188,7 @@ func (o options) once(ctx context.Context, cat catalog.Catalog, http string, s *
 		return err
 	}
 	began := time.Now()
-	if err := sleep(ctx, o.duration); err != nil {
+	if err := sleep.For(ctx, o.duration); err != nil {
 		return err
 	}
 	took, ended := time.Since(began), time.Now()
@@ -247,29 +241,20 @@ func (o options) check(ctx context.Context, cat catalog.Catalog, sent []int64) e
 				}
 				break
 			}
-			rows := ""
+			rows := int64(0)
 			if head != nil {
-				rows = head.Summary.Properties["total-records"]
+				rows = snapshot.Count(head, "total-records")
 			}
-			if rows == strconv.FormatInt(sent[i], 10) {
+			if rows == sent[i] {
 				break
 			}
 			if time.Now().After(end) {
-				return fmt.Errorf("table %s has %s rows, %d were sent", table(i), rows, sent[i])
+				return fmt.Errorf("table %s has %d rows, %d were sent", table(i), rows, sent[i])
 			}
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			if err := sleep.For(ctx, 100*time.Millisecond); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

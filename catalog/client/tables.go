@@ -277,7 +277,7 @@ func (c *Client) table(ctx context.Context, o op, id catalog.Identifier, body an
 	if err != nil {
 		return nil, err
 	}
-	m, err := parse(answer.Metadata)
+	m, err := parse("table", answer.Metadata, table.ParseMetadataBytes)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o, badAnswer(o, err))
 	}
@@ -293,18 +293,18 @@ func (c *Client) table(ctx context.Context, o op, id catalog.Identifier, body an
 	return t, nil
 }
 
-// parse decodes table metadata of a server that need not be Firn's; what the decoder cannot stand becomes an error.
-func parse(doc []byte) (m table.Metadata, err error) {
+// parse decodes metadata of a table or view, of a server that need not be Firn's; what the decoder cannot stand becomes an error.
+func parse[M any](what string, doc []byte, decode func([]byte) (M, error)) (m M, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			m, err = nil, fmt.Errorf("table metadata cannot be decoded: %v", p)
+			err = fmt.Errorf("%s metadata cannot be decoded: %v", what, p)
 		}
 	}()
 	if len(doc) == 0 {
-		return nil, fmt.Errorf("the answer carries no table metadata")
+		return m, fmt.Errorf("the answer carries no %s metadata", what)
 	}
-	if m, err = table.ParseMetadataBytes(doc); err != nil {
-		return nil, fmt.Errorf("table metadata: %w", err)
+	if m, err = decode(doc); err != nil {
+		return m, fmt.Errorf("%s metadata: %w", what, err)
 	}
 	return m, nil
 }

@@ -162,7 +162,7 @@ func (c *Client) view(ctx context.Context, o op, id catalog.Identifier, body any
 	if _, err := c.call(ctx, o, body, &answer); err != nil {
 		return nil, err
 	}
-	m, err := parseView(answer.Metadata)
+	m, err := parse("view", answer.Metadata, wholeView)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o, badAnswer(o, err))
 	}
@@ -173,21 +173,14 @@ func (c *Client) view(ctx context.Context, o op, id catalog.Identifier, body any
 	return v, nil
 }
 
-// parseView decodes view metadata of a server that need not be Firn's; what the decoder cannot stand becomes an error.
-func parseView(doc []byte) (m view.Metadata, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			m, err = nil, fmt.Errorf("view metadata cannot be decoded: %v", p)
-		}
-	}()
-	if len(doc) == 0 {
-		return nil, fmt.Errorf("the answer carries no view metadata")
-	}
-	if m, err = view.ParseMetadataBytes(doc); err != nil {
-		return nil, fmt.Errorf("view metadata: %w", err)
+// wholeView decodes view metadata and holds that its current version and schema are there.
+func wholeView(doc []byte) (view.Metadata, error) {
+	m, err := view.ParseMetadataBytes(doc)
+	if err != nil {
+		return nil, err
 	}
 	if m.CurrentVersion() == nil {
-		return nil, fmt.Errorf("view metadata: version %d is not there", m.CurrentVersionID())
+		return nil, fmt.Errorf("version %d is not there", m.CurrentVersionID())
 	}
 	m.CurrentSchema() // panics where it is missing
 	return m, nil

@@ -36,7 +36,7 @@ func (q *queue) add(j *job) {
 	q.waiting = append(q.waiting, j)
 }
 
-// take gives the oldest writes, those left out whose callers have gone away.
+// take gives the oldest writes.
 func (q *queue) take() []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 // ErrTable reports an existing table that the pipeline cannot write to; the error names the column and the remedy.
 var ErrTable = errors.New("table cannot be ingested into")
 
-// maxPropertyTries bounds how often a change of properties is tried again beside other commits.
-const maxPropertyTries = 10
+// maxTableTries bounds how often a change of a table's properties or columns is tried again beside other commits.
+const maxTableTries = 10
 
 // defaultProperties are set on a new table, and on an existing one where they are absent. The retention is that of
 // the table; main's own, which the committer sets, is what the expiry of other engines obeys first.
@@ -73,29 +73,40 @@ func ensureTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 
 // addLater adds the columns in later that the table lacks, as schema has them. Whoever loses the race finds them there.
 func addLater(ctx context.Context, cat catalog.Catalog, t *catalog.Table, schema *iceberg.Schema, later []string) (*catalog.Table, error) {
-	for try := 0; ; try++ {
-		have := t.Metadata.CurrentSchema()
+	return alter(ctx, cat, t, fmt.Sprintf("add the columns %v", later), func(meta table.Metadata) (table.Updates, table.Requirements, error) {
 		var missing []iceberg.NestedField
 		for _, name := range later {
 			f, wanted := topLevel(schema.Fields(), name)
-			if _, there := topLevel(have.Fields(), name); wanted && !there {
+			if _, there := topLevel(meta.CurrentSchema().Fields(), name); wanted && !there {
 				missing = append(missing, f)
 			}
 		}
 		if len(missing) == 0 {
-			return t, nil
+			return nil, nil, nil
 		}
-		_, updates, reqs, err := withColumns(t.Metadata, missing)
+		_, updates, reqs, err := withColumns(meta, missing)
+		return updates, reqs, err
+	})
+}
+
+// alter commits what change makes of a table, or nothing where there is nothing to change, again while others commit. Making
+// such a change twice does no harm, so an unknown outcome is simply tried again.
+func alter(ctx context.Context, cat catalog.Catalog, t *catalog.Table, what string, change func(table.Metadata) (table.Updates, table.Requirements, error)) (*catalog.Table, error) {
+	for try := 0; ; try++ {
+		updates, reqs, err := change(t.Metadata)
 		if err != nil {
-			return nil, fmt.Errorf("add the columns %v: %w", later, err)
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		if len(updates) == 0 {
+			return t, nil
 		}
 		after, err := cat.CommitTable(ctx, catalog.TableCommit{Identifier: t.Identifier, Updates: updates,
 			Requirements: append(reqs, table.AssertTableUUID(t.Metadata.TableUUID()))})
 		if err == nil {
 			return after, nil
 		}
-		if o := classify(err); (o != conflict && o != unknown) || try == maxPropertyTries || ctx.Err() != nil {
-			return nil, fmt.Errorf("add the columns %v: %w", later, err)
+		if o := classify(err); (o != conflict && o != unknown) || try == maxTableTries || ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 		if t, err = cat.LoadTable(ctx, t.Identifier, catalog.LoadRefs); err != nil {
 			return nil, err
@@ -163,8 +174,9 @@ func createTable(ctx context.Context, cat catalog.Catalog, id catalog.Identifier
 // setProperties sets those of props that differ and those of the defaults that are absent, and removes what an earlier
 // layout has set.
 func setProperties(ctx context.Context, cat catalog.Catalog, t *catalog.Table, props map[string]string) (*catalog.Table, error) {
-	for try := 0; ; try++ {
-		have, want := t.Metadata.Properties(), iceberg.Properties{}
+	id := t.Identifier
+	t, err := alter(ctx, cat, t, "set its properties", func(meta table.Metadata) (updates table.Updates, _ table.Requirements, _ error) {
+		have, want := meta.Properties(), iceberg.Properties{}
 		outdated := layout.Outdated(have, props)
 		for k, v := range defaultProperties() {
 			if _, ok := have[k]; !ok || slices.Contains(outdated, k) {
@@ -179,29 +191,18 @@ func setProperties(ctx context.Context, cat catalog.Catalog, t *catalog.Table, p
 				delete(want, k)
 			}
 		}
-		var updates table.Updates
 		if len(outdated) > 0 {
 			updates = append(updates, table.NewRemovePropertiesUpdate(outdated))
 		}
 		if len(want) > 0 {
 			updates = append(updates, table.NewSetPropertiesUpdate(want))
 		}
-		if len(updates) == 0 {
-			return t, nil
-		}
-		after, err := cat.CommitTable(ctx, catalog.TableCommit{Identifier: t.Identifier,
-			Requirements: table.Requirements{table.AssertTableUUID(t.Metadata.TableUUID())}, Updates: updates})
-		if err == nil {
-			return after, nil
-		}
-		// Setting them twice does no harm, so an unknown outcome is simply tried again.
-		if o := classify(err); (o != conflict && o != unknown) || try == maxPropertyTries || ctx.Err() != nil {
-			return nil, fmt.Errorf("table %s: set its properties: %w", t.Identifier, err)
-		}
-		if t, err = cat.LoadTable(ctx, t.Identifier, catalog.LoadRefs); err != nil {
-			return nil, fmt.Errorf("table %s: %w", t.Identifier, err)
-		}
+		return updates, nil, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", id, err)
 	}
+	return t, nil
 }
 
 // ledgerTypes are the columns that every ingested table has.

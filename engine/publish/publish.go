@@ -17,6 +17,8 @@ import (
 	"github.com/firnlake/firn/internal/deadletter"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/past"
+	"github.com/firnlake/firn/internal/sleep"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -146,7 +148,7 @@ func (p *Publisher) Status() Status {
 
 // job is one stretch of letters on its way, over as many attempts as it takes.
 type job struct {
-	deadletter.Stretch
+	past.Rows
 	generation int
 	sent       map[part]int // letters from the beginning of each file that the brokers have
 }
@@ -180,7 +182,11 @@ func (p *Publisher) begin() *job {
 	if len(p.under) == 0 {
 		return nil
 	}
-	return &job{Stretch: deadletter.Stretch{From: p.under.Clone(), To: p.to}, generation: p.generation, sent: map[part]int{}}
+	to := offset.Vector{} // of no other partition
+	for id := range p.under {
+		to[id] = p.to[id]
+	}
+	return &job{Rows: past.Rows{From: p.under.Clone(), To: to}, generation: p.generation, sent: map[part]int{}}
 }
 
 // finish carries a job through, unless the pipeline starts over meanwhile.
@@ -191,7 +197,7 @@ func (p *Publisher) finish(ctx context.Context, j *job) {
 			return
 		}
 		p.o.Log.Warn("dead letters could not be published, trying again; ingest goes on", "error", err, "wait", wait)
-		sleep(ctx, wait)
+		_ = sleep.For(ctx, wait)
 	}
 }
 
@@ -239,7 +245,8 @@ func (p *Publisher) publish(ctx context.Context, j *job) error {
 		return nil // somebody has emptied the table
 	}
 	sc := t.Metadata.CurrentSchema()
-	files, err := p.reader.LiveFiles(ctx, head, j.MayHold(sc))
+	partition, offs, _ := past.LedgerColumns(sc)
+	files, err := p.reader.LiveFiles(ctx, head, func(f iceberg.DataFile) bool { return j.MayHold(past.BoundsOf(f, partition, offs)) })
 	if err != nil {
 		return fmt.Errorf("table %s: %w", p.o.Table, err)
 	}
@@ -276,7 +283,7 @@ func (p *Publisher) file(ctx context.Context, j *job, f snapshot.File, want *ice
 	}
 	done := j.sent[at]
 	err := deadletter.Files(ctx, p.o.Warehouse, []snapshot.File{f}, want, func(_ snapshot.File, l *deadletter.Letter) error {
-		if n < done || !j.Has(l) {
+		if n < done || !j.Holds(l.Partition, l.Offset) {
 			n++
 			return nil
 		}
@@ -333,13 +340,4 @@ func (p *Publisher) sent(n, leftOut int) {
 	defer p.mu.Unlock()
 	p.status.Published += int64(n)
 	p.status.LeftOut += int64(leftOut)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 const (
@@ -68,7 +68,7 @@ func EnsureTopic(ctx context.Context, cfg Config, topic string, partitions int) 
 		if err == nil && m.code != codeNone && m.code != codeUnknownTopicOrPartition && m.code != int16(kafka.LeaderNotAvailable) {
 			return m.check(topic, strings.Join(c.cfg.Brokers, ","))
 		}
-		if err := sleep(ctx, backoff(failures)); err != nil {
+		if err := sleep.For(ctx, backoff(failures)); err != nil {
 			return fmt.Errorf("topic %s: wait for its leaders: %w", topic, err)
 		}
 	}
@@ -84,17 +84,6 @@ func (c *client) createTopic(ctx context.Context, topic string, partitions int) 
 		return err
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Bounds asks for the log's bounds of every partition of a topic.
@@ -165,7 +154,7 @@ func CommitGroupOffsets(ctx context.Context, cfg Config, group, topic string, v 
 		if failures >= groupAttempts || !slices.ContainsFunc(coordinatorCodes, func(code kafka.Error) bool { return errors.Is(err, code) }) {
 			return fmt.Errorf("commit offsets of group %s, topic %s: %w", group, topic, err)
 		}
-		if serr := sleep(ctx, backoff(failures)); serr != nil {
+		if serr := sleep.For(ctx, backoff(failures)); serr != nil {
 			return fmt.Errorf("commit offsets of group %s, topic %s: %w: %w", group, topic, serr, err)
 		}
 	}
@@ -215,7 +204,7 @@ func ReadRange(ctx context.Context, cfg Config, topic string, id int32, from, to
 			return fmt.Errorf("topic %s partition %d: read offsets [%d,%d): %w", topic, id, r.next, to, err)
 		}
 		r.leader = -1
-		if err := sleep(ctx, backoff(failures)); err != nil {
+		if err := sleep.For(ctx, backoff(failures)); err != nil {
 			return err
 		}
 	}

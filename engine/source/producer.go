@@ -11,6 +11,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 const (
@@ -163,7 +165,7 @@ func (t *topicProducer) produce(ctx context.Context, msgs []Message) (produced, 
 			t.log.Warn("produce failed, trying again", "error", err)
 		}
 		t.layout = nil
-		if serr := sleep(ctx, backoff(failures)); serr != nil {
+		if serr := sleep.For(ctx, backoff(failures)); serr != nil {
 			return at, fmt.Errorf("%w: %w", serr, err)
 		}
 	}

@@ -47,7 +47,7 @@ type routeNodes struct {
 	letters       bool
 }
 
-// route compiles the conditions. A column that several of them read is loaded once.
+// compile reads the conditions. A column that several of them read is loaded once.
 func (r Route) compile(fields []iceberg.NestedField, shared map[string]*columnNode) (*routeNodes, error) {
 	if !r.active() {
 		return nil, nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // ErrPermanent is wrapped by an error of produce that no retry can pass; it ends Run.
@@ -111,7 +113,7 @@ func (r *run) loop(ctx context.Context) error {
 			continue
 		}
 		elapsed := r.cfg.Now().Sub(r.start)
-		if err := sleep(ctx, step-elapsed%step); err != nil {
+		if err := sleep.For(ctx, step-elapsed%step); err != nil {
 			return err
 		}
 	}
@@ -198,7 +200,7 @@ func (r *run) send(ctx context.Context, recs []Record) error {
 		if attempt == 1 {
 			r.cfg.Log.Warn("events are not taken; trying on", "err", err)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep.For(ctx, pause); err != nil {
 			return err
 		}
 		pause = min(2*pause, maxBackoff)
@@ -209,15 +211,4 @@ func (r *run) publish() {
 	r.stats.Elapsed = r.cfg.Now().Sub(r.start)
 	s := r.stats
 	r.cfg.Progress.p.Store(&s)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

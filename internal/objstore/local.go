@@ -120,25 +120,15 @@ func (l *Local) syncDir(dir string) error {
 
 // Get implements Store.
 func (l *Local) Get(ctx context.Context, key string, limit int64) (data []byte, err error) {
-	if err := begin(ctx, "get", key); err != nil {
-		return nil, err
-	}
-	f, err := l.root.Open(key)
+	f, err := l.open(ctx, "get", key)
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", key, localError(err))
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", key, localError(err))
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("get %s: %w", key, ErrNotFound)
-	}
-	if err := checkSize(key, st.Size(), limit); err != nil {
+	if err := checkSize(key, f.size, limit); err != nil {
 		return nil, err
 	}
-	data = make([]byte, st.Size())
+	data = make([]byte, f.size)
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, localError(err))
 	}
@@ -147,21 +137,29 @@ func (l *Local) Get(ctx context.Context, key string, limit int64) (data []byte, 
 
 // Open implements Store.
 func (l *Local) Open(ctx context.Context, key string) (Object, error) {
-	if err := begin(ctx, "open", key); err != nil {
+	f, err := l.open(ctx, "open", key)
+	if err != nil {
 		return nil, err
 	}
-	f, err := l.root.Open(key)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", key, localError(err))
+	return f, nil
+}
+
+func (l *Local) open(ctx context.Context, op, key string) (f localObject, err error) {
+	if err := begin(ctx, op, key); err != nil {
+		return f, err
+	}
+	if f.File, err = l.root.Open(key); err != nil {
+		return f, fmt.Errorf("%s %s: %w", op, key, localError(err))
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", key, errors.Join(localError(err), f.Close()))
+		return f, fmt.Errorf("%s %s: %w", op, key, errors.Join(localError(err), f.Close()))
 	}
-	return localObject{f, st.Size()}, nil
+	f.size = st.Size()
+	return f, nil
 }
 
 type localObject struct {
