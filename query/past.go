@@ -51,7 +51,7 @@ func (s *Service) pinTime(ctx context.Context, id catalog.Identifier, meta table
 	st, err := past.At(ctx, id, meta, history, at)
 	switch {
 	case errors.Is(err, past.ErrTooEarly):
-		return nil, fmt.Errorf("%w: %s had no commit yet at %s: %w", ErrInvalidSQL, id, stamp(at), err)
+		return nil, fmt.Errorf("%w: %s had no commit yet at %s, or none that its history still knows: firn history %s -n 0 lists them", ErrInvalidSQL, id, stamp(at), id)
 	case errors.Is(err, past.ErrNoHistory):
 		return nil, fmt.Errorf("%w: %s at %s: its metadata goes back to %s, and this catalog keeps no further history", ErrInvalidSQL, id, stamp(at), oldest(meta))
 	case errors.Is(err, past.ErrExpired):

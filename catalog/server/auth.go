@@ -14,6 +14,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/wire"
+	"github.com/firnlake/firn/internal/units"
 )
 
 // TLS is the server's own certificate.
@@ -27,9 +28,10 @@ func (c Config) validateAuth() error {
 	if err := c.Auth.WithDefaults().Validate(); err != nil {
 		return fmt.Errorf("auth.%w", err)
 	}
-	host, _, _ := net.SplitHostPort(c.Listen) // Validate has looked at it
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
+	local, err := units.CheckListen(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
 	switch {
 	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
 		return errors.New("tls.cert: it needs tls.key, and that needs it")

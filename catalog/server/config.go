@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/firnlake/firn/catalog/auth"
@@ -178,9 +177,6 @@ func (c Config) WithDefaults() Config {
 
 // Validate names the first value that cannot be used.
 func (c Config) Validate() error {
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
-	}
 	if err := sqlstore.CheckDSN(c.Store); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}

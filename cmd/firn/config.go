@@ -41,7 +41,10 @@ func newConfig(g *globals) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "configuration is fine: %d pipelines\n", n)
+				if path == "" {
+					path = "no file is named (-c); the defaults and the environment"
+				}
+				_, err = fmt.Fprintf(c.OutOrStdout(), "configuration is fine: %s: %d pipelines\n", path, n)
 				return err
 			}},
 		&cobra.Command{Use: "schema", Short: "Print the JSON Schema of the configuration, for editors", Args: cobra.NoArgs,

@@ -56,24 +56,15 @@ func (o *listing) printLines(c *cobra.Command, v any, head []string, lines [][]s
 	case "json", "table":
 		return o.print(c, v, func(w io.Writer) {
 			for _, l := range append([][]string{head}, lines...) {
+				cells := make([]any, len(l))
 				for i := range l {
-					l[i] = oneLine(l[i])
+					cells[i] = l[i]
 				}
-				fmt.Fprintln(w, strings.Join(l, "\t"))
+				row(w, cells...)
 			}
 		})
 	}
 	return fmt.Errorf("%w: --output %q: take table, json or csv", app.ErrUsage, o.format)
-}
-
-// oneLine keeps what came in messages from breaking a table, or a terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '\u00b7'
-		}
-		return r
-	}, s)
 }
 
 func newDeadLetters(g *globals) *cobra.Command {
@@ -84,7 +75,7 @@ func newDeadLetters(g *globals) *cobra.Command {
 }
 
 func newLettersList(g *globals) *cobra.Command {
-	t, out, f, o := &target{}, &listing{}, &letterFilter{}, app.DeadLetterOptions{}
+	t, out, f, o, limit := &target{}, &listing{}, &letterFilter{}, app.DeadLetterOptions{}, atMost(0)
 	c := &cobra.Command{Use: "list TABLE", Short: "List a table's dead letters, the newest first", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: completeTable(g, t), RunE: func(c *cobra.Command, args []string) error {
 			cl, err := t.client(g)
@@ -94,6 +85,7 @@ func newLettersList(g *globals) *cobra.Command {
 			if o.Filter, err = f.filter(); err != nil {
 				return err
 			}
+			o.Limit = int(limit)
 			letters, err := cl.DeadLetters(c.Context(), args[0], o)
 			if err != nil {
 				return err
@@ -108,7 +100,7 @@ func newLettersList(g *globals) *cobra.Command {
 			}
 			return out.printLines(c, letters, []string{"PARTITION", "OFFSET", "TIMESTAMP", "REASON", "PLACE", "MESSAGE", "REDRIVEN"}, lines)
 		}}
-	c.Flags().IntVarP(&o.Limit, "limit", "n", 50, "at most so `many`; 0 for all")
+	limit.register(c, 50, "at most so `many`; 0 for all")
 	c.Flags().BoolVar(&o.All, "all", false, "those that were redriven as well")
 	f.register(c)
 	t.register(c)
@@ -138,7 +130,7 @@ func newLettersShow(g *globals) *cobra.Command {
 				return err
 			}
 			return out.print(c, l, func(w io.Writer) {
-				row(w, "topic", oneLine(l.Topic))
+				row(w, "topic", l.Topic)
 				row(w, "partition", l.Partition)
 				row(w, "offset", l.Offset)
 				if l.Line > 0 {
@@ -147,19 +139,19 @@ func newLettersShow(g *globals) *cobra.Command {
 				row(w, "timestamp", clock(l.Timestamp))
 				row(w, "ingested at", clock(l.Ingested))
 				row(w, "reason", l.Reason)
-				row(w, "place", oneLine(l.Place))
-				row(w, "message", oneLine(l.Message))
+				row(w, "place", l.Place)
+				row(w, "message", l.Message)
 				if l.SchemaID != nil {
 					row(w, "schema id", *l.SchemaID)
 				}
 				if l.TraceID != "" {
-					row(w, "trace id", oneLine(l.TraceID))
+					row(w, "trace id", l.TraceID)
 				}
 				if l.Redriven != 0 {
 					row(w, "redriven by snapshot", l.Redriven)
 				}
 				for _, name := range slices.Sorted(maps.Keys(l.Headers)) {
-					row(w, "header "+oneLine(name), payload(l.Headers[name]))
+					row(w, "header "+name, payload(l.Headers[name]))
 				}
 				row(w, "key", payload(l.Key))
 				row(w, "value", payload(l.Value))
@@ -184,7 +176,7 @@ func payload(b []byte) string {
 	case b == nil:
 		return "null"
 	case utf8.Valid(b):
-		return oneLine(string(b))
+		return string(b)
 	}
 	return fmt.Sprintf("%d bytes: %x", len(b), b)
 }

@@ -11,7 +11,7 @@ import (
 
 // newHistory lists what was committed when.
 func newHistory(g *globals) *cobra.Command {
-	t, o, h := &target{}, &output{}, app.HistoryOptions{}
+	t, o, h, limit := &target{}, &output{}, app.HistoryOptions{}, atMost(0)
 	since, until, prune, yes := "", "", "", false
 	c := &cobra.Command{Use: "history TABLE", Short: "List a table's commits and the offsets after each, also those whose snapshots have expired", Args: cobra.ExactArgs(1),
 		Long: `Lists the commits that moved the table's head, the newest first: when, which snapshot, and where Kafka stood after it.
@@ -21,7 +21,7 @@ otherwise. Queries as of any of these times, or of any of these offsets, are exa
 --prune forgets the commits before a time, but for the last of them: the table at that time and later stays known.`,
 		Example: `  firn history analytics.user_events --since -1h
   firn history analytics.user_events --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z -n 0 -o json
-  firn history analytics.user_events --prune -8760h --yes`,
+  firn history analytics.user_events --prune -365d --yes`,
 		ValidArgsFunction: completeTable(g, t), RunE: func(c *cobra.Command, args []string) (err error) {
 			cl, err := t.client(g)
 			if err != nil {
@@ -50,6 +50,7 @@ otherwise. Queries as of any of these times, or of any of these offsets, are exa
 			if h.Until, err = moment("--until", until); err != nil {
 				return err
 			}
+			h.Limit = int(limit)
 			rows, err := cl.History(c.Context(), args[0], h)
 			if err != nil {
 				return err
@@ -68,7 +69,7 @@ otherwise. Queries as of any of these times, or of any of these offsets, are exa
 	f := c.Flags()
 	f.StringVar(&since, "since", "", "committed at or after this `time`: RFC 3339, or a duration ago such as -10m")
 	f.StringVar(&until, "until", "", "committed at or before this `time`")
-	f.IntVarP(&h.Limit, "limit", "n", 20, "at most so `many`; 0 for all")
+	limit.register(c, 20, "at most so `many`; 0 for all")
 	f.StringVar(&prune, "prune", "", "forget the commits before this `time`, with --yes")
 	f.BoolVar(&yes, "yes", false, "with --prune: do it")
 	t.register(c)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,11 +37,40 @@ func (o *output) print(c *cobra.Command, v any, table func(io.Writer)) error {
 	return fmt.Errorf("%w: --output %q: take table or json", app.ErrUsage, o.format)
 }
 
+// atMost is the flag of a listing that bounds its lines.
+type atMost int
+
+func (n *atMost) register(c *cobra.Command, most int, usage string) {
+	*n = atMost(most)
+	c.Flags().VarP(n, "limit", "n", usage)
+}
+
+func (n *atMost) String() string { return strconv.Itoa(int(*n)) }
+
+func (n *atMost) Type() string { return "count" }
+
+// Set reads a number that is not negative: one that is would mean all in one place and none in another.
+func (n *atMost) Set(text string) error {
+	v, err := strconv.ParseUint(text, 10, 31)
+	*n = atMost(v)
+	return err
+}
+
+// oneLine keeps what came in messages, and names that others gave, from breaking a table or a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '\u00b7'
+		}
+		return r
+	}, s)
+}
+
 // row writes cells as one line of a table.
 func row(w io.Writer, cells ...any) {
 	text := make([]string, len(cells))
 	for i, c := range cells {
-		text[i] = fmt.Sprint(c)
+		text[i] = oneLine(fmt.Sprint(c))
 	}
 	fmt.Fprintln(w, strings.Join(text, "\t"))
 }

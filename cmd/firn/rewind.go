@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firnlake/firn/internal/app"
+	"github.com/firnlake/firn/internal/units"
 )
 
 // newRewind sets a table back.
@@ -31,6 +32,9 @@ take the nearest snapshot of the table's present line that is not later.`,
 			}
 			if o.Time, err = moment("--to-time", to); err != nil {
 				return err
+			}
+			if o.Time.After(time.Now()) {
+				return fmt.Errorf("%w: --to-time %s lies ahead", app.ErrUsage, to)
 			}
 			o.DryRun = o.DryRun || !yes
 			r, err := cl.Rewind(c.Context(), args[0], o)
@@ -94,8 +98,8 @@ func moment(flag, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if d, err := time.ParseDuration(text); err == nil && d < 0 {
-		return time.Now().Add(d), nil
+	if d, err := units.ParseDuration(text); err == nil && d < 0 {
+		return time.Now().Add(d.D()), nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {

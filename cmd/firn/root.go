@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/firnlake/firn/internal/app"
 	"github.com/firnlake/firn/internal/logging"
@@ -38,40 +39,41 @@ as they are now or as they were, over Arrow Flight SQL.
 		Version:       version(),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.Args = func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		near := ""
-		if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-			near = "; did you mean " + strings.Join(s, " or ") + "?"
-		}
-		return fmt.Errorf("%w: unknown command %q%s: see firn --help", app.ErrUsage, args[0], near)
-	}
-	root.SuggestionsMinimumDistance = 2
+	root.Args = cobra.ArbitraryArgs // explainArgs looks at them: cobra's own error is no usage error
 	root.SetVersionTemplate("firn {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", "", "configuration `file` (firn.yaml)")
 	f.StringVar(&g.data, "data", "", "data `directory` (default ./firn-data)")
 	f.StringVar(&g.logLevel, "log-level", "", "least severe `level` that is logged: debug, info, warn, error")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w: %w: see %s --help", app.ErrUsage, err, c.CommandPath())
+		return fmt.Errorf("%w: %w: see %s --help", app.ErrUsage, explainFlag(err), c.CommandPath())
 	})
 	root.AddCommand(newUp(g))
 	root.AddCommand(newRoles(g)...)
 	root.AddCommand(newGenerate(g), newProbe(g), newSQL(g), newStatus(g), newWhy(g), newTables(g), newSnapshots(g), newHistory(g), newWatch(g), newOffsets(g), newRewind(g), newDeadLetters(g), newAudit(g), newConfig(g), newVersion())
-	for _, c := range root.Commands() {
-		explainArgs(c)
-	}
+	explainArgs(root)
 	return root
 }
 
-// explainArgs makes a wrong number of arguments a usage error that shows the right form.
+// explainArgs makes a wrong number of arguments a usage error that names what is missing or too many, and a wrong word
+// where a command is wanted one that names the nearest. The verbs' Use lines are what it goes by: NAME is wanted, [NAME]
+// may be left out.
 func explainArgs(c *cobra.Command) {
-	if check := c.Args; check != nil {
+	form := strings.Fields(c.Use)[1:]
+	c.SuggestionsMinimumDistance = 2
+	if c.Args != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return fmt.Errorf("%w: %w: the form is %s", app.ErrUsage, err, c.UseLine())
+			switch {
+			case len(args) > len(form) && len(form) == 0 && c.HasSubCommands():
+				near := ""
+				if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+					near = "; did you mean " + strings.Join(s, " or ") + "?"
+				}
+				return fmt.Errorf("%w: unknown command %q%s: see %s --help", app.ErrUsage, args[0], near, c.CommandPath())
+			case len(args) > len(form):
+				return fmt.Errorf("%w: %q is an argument too many (text with spaces wants quotes): the form is %s", app.ErrUsage, args[len(form)], c.UseLine())
+			case len(args) < len(form) && !strings.HasPrefix(form[len(args)], "["):
+				return fmt.Errorf("%w: %s is missing: the form is %s", app.ErrUsage, form[len(args)], c.UseLine())
 			}
 			return nil
 		}
@@ -79,6 +81,21 @@ func explainArgs(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		explainArgs(sub)
 	}
+}
+
+// explainFlag says what a flag takes, instead of which function of Go could not read its value.
+func explainFlag(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	f := bad.GetFlag()
+	want := map[string]string{"int": "a whole number", "int64": "a whole number", "count": "a whole number, 0 or more", "int32Slice": "whole numbers, separated by commas",
+		"int64Slice": "whole numbers, separated by commas", "float64": "a number", "duration": "a duration such as 250ms, 30s or 1h30m", "bool": "true or false"}[f.Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: take %s", f.Name, bad.GetValue(), want)
 }
 
 // load reads the configuration and makes the logger. fallback is the level when nobody set one.

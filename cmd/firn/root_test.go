@@ -27,7 +27,15 @@ func TestUsageErrorsSayTheRightForm(t *testing.T) {
 	}{
 		{[]string{"stauts"}, "did you mean status"},
 		{[]string{"up", "--prot", "3"}, "firn up --help"},
-		{[]string{"snapshots"}, "firn snapshots TABLE"},
+		{[]string{"snapshots"}, "TABLE is missing: the form is firn snapshots TABLE"},
+		{[]string{"sql", "select", "1"}, `"1" is an argument too many`},
+		{[]string{"deadletters", "lst"}, "did you mean list?: see firn deadletters --help"},
+		{[]string{"deadletters", "show", "a.b"}, "PARTITION:OFFSET[:LINE] is missing"},
+		{[]string{"history", "a.b", "--limit", "-1"}, "0 or more"},
+		{[]string{"rewind", "a.b", "--to-snapshot", "abc"}, `--to-snapshot "abc": take a whole number`},
+		{[]string{"rewind", "a.b", "--to-time", "2999-01-01T00:00:00Z"}, "lies ahead"},
+		{[]string{"probe", "--duration", "1 minute"}, "1h30m"},
+		{[]string{"why", "user_events"}, "namespace.table"},
 		{[]string{"audit", "a.b", "c.d"}, "firn audit TABLE"},
 		{[]string{"offsets", "resolve"}, "firn offsets resolve TABLE"},
 		{[]string{"sql", "select 1", "--level", "warm"}, "hot or committed"},
@@ -53,6 +61,15 @@ func TestVerbsThatNeedNothing(t *testing.T) {
 		if code != app.ExitOK || !strings.Contains(out, c.want) {
 			t.Errorf("firn %s: exit %d, %v, %q is not in what it printed", c.arg, code, err, c.want)
 		}
+	}
+}
+
+// TestNamesOfOthersDoNotDriveTheTerminal: what others wrote into names is printed as text.
+func TestNamesOfOthersDoNotDriveTheTerminal(t *testing.T) {
+	var b bytes.Buffer
+	row(&b, "a\x1b[2J", "b\tc\nd")
+	if got, want := b.String(), "a·[2J\tb·c·d\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
 	}
 }
 

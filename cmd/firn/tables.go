@@ -31,14 +31,14 @@ func newTables(g *globals) *cobra.Command {
 }
 
 func newSnapshots(g *globals) *cobra.Command {
-	t, o, limit := &target{}, &output{}, 0
+	t, o, limit := &target{}, &output{}, atMost(0)
 	c := &cobra.Command{Use: "snapshots TABLE", Short: "List a table's snapshots, the newest first", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: completeTable(g, t), RunE: func(c *cobra.Command, args []string) error {
 			cl, err := t.client(g)
 			if err != nil {
 				return err
 			}
-			rows, err := cl.Snapshots(c.Context(), args[0], limit)
+			rows, err := cl.Snapshots(c.Context(), args[0], int(limit))
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ func newSnapshots(g *globals) *cobra.Command {
 				}
 			})
 		}}
-	c.Flags().IntVarP(&limit, "limit", "n", 20, "at most so `many`; 0 for all")
+	limit.register(c, 20, "at most so `many`; 0 for all")
 	t.register(c)
 	o.register(c)
 	return c

@@ -12,7 +12,7 @@ import (
 
 // newWatch prints commits as they happen.
 func newWatch(g *globals) *cobra.Command {
-	t, o, after, limit := &target{}, &output{}, int64(0), 0
+	t, o, after, limit := &target{}, &output{}, int64(0), atMost(0)
 	c := &cobra.Command{Use: "watch TABLE", Short: "Print a table's commits as they happen", Args: cobra.ExactArgs(1),
 		Long: `Prints a line for every commit to a table, as soon as the catalog has it, until it is interrupted: when, which version and
 snapshot, and where Kafka stands after it. It connects again by itself and leaves none out. -o json prints an object a line.`,
@@ -29,7 +29,7 @@ snapshot, and where Kafka stands after it. It connects again by itself and leave
 				if err := o.line(c, r); err != nil {
 					return err
 				}
-				if n++; n == limit {
+				if n++; n == int(limit) {
 					return enough
 				}
 				return nil
@@ -41,7 +41,7 @@ snapshot, and where Kafka stands after it. It connects again by itself and leave
 		}}
 	f := c.Flags()
 	f.Int64Var(&after, "after", 0, "begin after this `version`, as firn history lists them; 0: now")
-	f.IntVarP(&limit, "limit", "n", 0, "end after so `many` lines; 0: never")
+	limit.register(c, 0, "end after so `many` lines; 0: never")
 	t.register(c)
 	o.register(c)
 	return c

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -353,6 +352,14 @@ func (c Config) Validate() error {
 	if err := localOrSaid("http.listen", c.HTTP.Listen, c.HTTP.AllowAnonymous); err != nil {
 		return err
 	}
+	if _, err := units.CheckListen(c.Ingest.Listen); err != nil {
+		return fmt.Errorf("ingest.listen: %w", err)
+	}
+	if c.Warehouse != "" { // firn up has one of its own
+		if err := objstore.CheckURI(c.Warehouse); err != nil {
+			return fmt.Errorf("warehouse: %w", err)
+		}
+	}
 	return c.checkPipelines()
 }
 
@@ -404,12 +411,11 @@ func (c Config) checkDeadTopics() error {
 
 // localOrSaid holds the rule that nothing is reachable from outside unless asked for by name.
 func localOrSaid(key, listen string, said bool) error {
-	host, _, err := net.SplitHostPort(listen)
+	local, err := units.CheckListen(listen)
 	if err != nil {
-		return fmt.Errorf("%s: %q is not host:port: %w", key, listen, err)
+		return fmt.Errorf("%s: %w", key, err)
 	}
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() || said {
+	if local || said {
 		return nil
 	}
 	return fmt.Errorf("%s: %s can be reached from outside: listen on 127.0.0.1, or say allow_anonymous: true beside it", key, listen)

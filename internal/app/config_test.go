@@ -76,6 +76,8 @@ func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
 		"missing name":       {"name: user-events", "", "name"},
 		"rest of no name":    {"commit_interval: 1s", "rest: Event_Type", `pipeline user-events: contract cannot be used: rest: `},
 		"rest of avro":       {"format: json", "format: avro\n    rest: _rest", "only JSON events"},
+		"no warehouse":       {"warehouse: s3://lake/warehouse", "warehouse: lake/warehouse", "s3://bucket/prefix"},
+		"no such port":       {`listen: "127.0.0.1:31337"`, `listen: "127.0.0.1:313370"`, "65535"},
 		"page open to world": {`listen: "127.0.0.1:8080"`, `listen: "0.0.0.0:8080"`, "allow_anonymous"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,11 +107,11 @@ func TestDeadLettersGoInNoCircle(t *testing.T) {
 	for i := range circle {
 		circle[i] = circle[i].WithDefaults()
 	}
-	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: circle}).Validate(); err != nil {
+	if err := (Config{Pipelines: circle}).WithDefaults().Validate(); err != nil {
 		t.Error(err)
 	}
 	circle[2].DeadTopic = "1"
-	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: circle}).Validate(); err == nil || !strings.Contains(err.Error(), "dead letters of 1 come back to it through 3") {
+	if err := (Config{Pipelines: circle}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "dead letters of 1 come back to it through 3") {
 		t.Errorf("a circle of topics: %v", err)
 	}
 }
@@ -118,12 +120,12 @@ func TestTwoPipelinesNeedTablesAndNamesOfTheirOwn(t *testing.T) {
 	p := demoPipeline()
 	q := p
 	q.Table, q.DeadLetter = "a.b", "a.c"
-	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: []Pipeline{p, q}}).Validate(); err == nil || !strings.Contains(err.Error(), "names must differ") {
+	if err := (Config{Pipelines: []Pipeline{p, q}}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "names must differ") {
 		t.Errorf("one name twice: %v", err)
 	}
 	q = p
 	q.Name = "other"
-	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: []Pipeline{p, q}}).Validate(); err == nil || !strings.Contains(err.Error(), "tables of its own") {
+	if err := (Config{Pipelines: []Pipeline{p, q}}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "tables of its own") {
 		t.Errorf("one table twice: %v", err)
 	}
 }

@@ -32,6 +32,9 @@ func (c *Client) Probe(ctx context.Context, name string, cfg probe.Config) (prob
 	if cfg.Topic == "" {
 		return probe.Result{}, fmt.Errorf("%w: the topic of %s is not known: name the configuration with -c", ErrUsage, name)
 	}
+	if err := cfg.WithDefaults().Validate(); err != nil {
+		return probe.Result{}, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
 	fc, err := c.Flight(ctx)
 	if err != nil {
 		return probe.Result{}, err

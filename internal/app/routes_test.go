@@ -120,7 +120,7 @@ func TestWrongRoutesNamePlaceAndRemedy(t *testing.T) {
 	p := Pipeline{Name: "a", Topic: "x", Table: "n.t"}.WithDefaults()
 	q := p
 	q.Name, q.Topic = "b", "y"
-	if err := (Config{HTTP: HTTP{Listen: defaultHTTP}, Pipelines: []Pipeline{p, q}}).Validate(); err == nil || !strings.Contains(err.Error(), "a table has one topic") {
+	if err := (Config{Pipelines: []Pipeline{p, q}}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "a table has one topic") {
 		t.Errorf("two topics into one table: %v", err)
 	}
 }

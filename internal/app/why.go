@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/firnlake/firn/catalog"
@@ -25,9 +26,9 @@ const visibleTimeout = 10 * time.Second
 // Why walks source, decode, batch and commit as the ingest process sees them, then looks from outside whether the
 // commit is visible in the catalog and whether a query answers.
 func (c *Client) Why(ctx context.Context, name string) (*Why, error) {
-	id, err := catalog.ParseIdentifier(name)
+	id, err := tableName(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+		return nil, err
 	}
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -37,13 +38,18 @@ func (c *Client) Why(ctx context.Context, name string) (*Why, error) {
 		return &Why{Table: name, Verdict: Verdict{State: StateWaiting, Cause: s.Waiting}, Stages: []Stage{{Name: "start", Says: s.Waiting}}, Stands: "start"}, nil
 	}
 	var p *PipelineStatus
+	written := []string{}
 	for i := range s.Pipelines {
+		written = append(written, s.Pipelines[i].Table)
 		if s.Pipelines[i].Table == id.String() {
 			p = &s.Pipelines[i]
 		}
 	}
 	if p == nil {
-		return nil, fmt.Errorf("no pipeline of the process at http://%s writes %s: ask the one that does with --http", c.http, name)
+		if len(written) == 0 {
+			written = append(written, "no table")
+		}
+		return nil, fmt.Errorf("no pipeline of the process at http://%s writes %s, but %s: ask the one that does with --http", c.http, name, strings.Join(written, ", "))
 	}
 	w := &Why{Table: name, Verdict: p.Verdict, Stages: append(p.Stages, c.visible(ctx, id, p), c.answers(ctx, id))}
 	for _, st := range w.Stages {

@@ -95,25 +95,21 @@ func (c Config) Validate() error {
 }
 
 func (c Config) validateAddresses() error {
-	host, port, err := net.SplitHostPort(c.Listen)
+	local, err := units.CheckListen(c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
+		return fmt.Errorf("listen: %w", err)
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("listen: %q has no port within 0 to 65535", c.Listen)
-	}
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
 	if !local && !c.AllowAnonymous {
 		return fmt.Errorf("listen: %s can be reached from outside and this broker knows no authentication: listen on 127.0.0.1, or say allow_anonymous: true", c.Listen)
 	}
 	if c.Advertise == "" {
-		if host == "" || ip != nil && ip.IsUnspecified() {
+		host, _, _ := net.SplitHostPort(c.Listen) // CheckListen has read it
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			return fmt.Errorf("advertise: %s is no address that clients can connect to: set the host:port that they reach this machine by", c.Listen)
 		}
 		return nil
 	}
-	host, port, err = net.SplitHostPort(c.Advertise)
+	host, port, err := net.SplitHostPort(c.Advertise)
 	if err != nil || host == "" {
 		return fmt.Errorf("advertise: %q is not host:port", c.Advertise)
 	}

@@ -12,7 +12,7 @@ import (
 var (
 	ErrNotFound      = errors.New("object not found")
 	ErrExists        = errors.New("object already exists") // Put with IfAbsent lost
-	ErrBadKey        = errors.New("bad object key")
+	ErrBadKey        = errors.New("bad object key or location")
 	ErrTooLarge      = errors.New("object is larger than what is read in one piece")
 	ErrAccessDenied  = errors.New("access to object storage denied")
 	ErrNoBucket      = errors.New("bucket does not exist")

@@ -24,7 +24,7 @@ type Options struct {
 func Open(ctx context.Context, uri string, o Options) (*Warehouse, error) {
 	clean, err := cleanURI(uri)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("warehouse %w", err)
 	}
 	scheme, rest, _ := strings.Cut(clean, "://")
 	switch scheme {
@@ -125,27 +125,33 @@ func splitLocation(loc string) ([]string, error) {
 	return parts, nil
 }
 
+// CheckURI reports a warehouse URI that Open would not take, without opening anything.
+func CheckURI(uri string) error {
+	_, err := cleanURI(uri)
+	return err
+}
+
 // cleanURI checks a warehouse URI and puts it in its one form, without a trailing slash.
 func cleanURI(uri string) (string, error) {
 	help := "write s3://bucket/prefix or file:///absolute/dir"
 	parts, err := splitLocation(uri)
 	if err != nil {
-		return "", fmt.Errorf("warehouse %q: %w: %s", uri, err, help)
+		return "", fmt.Errorf("%q: %w: %s", uri, err, help)
 	}
 	scheme, authority, path := parts[0], parts[1], strings.Join(parts[2:], "/")
 	switch scheme {
 	case "file":
 		if authority != "" && authority != "localhost" {
-			return "", fmt.Errorf("warehouse %q: %w: a file URI has three slashes; %s", uri, ErrBadKey, help)
+			return "", fmt.Errorf("%q: %w: a file URI has three slashes; %s", uri, ErrBadKey, help)
 		}
 		return "file:///" + path, nil
 	case "s3", "mem":
 		if authority == "" {
-			return "", fmt.Errorf("warehouse %q: %w: no bucket is named; %s", uri, ErrBadKey, help)
+			return "", fmt.Errorf("%q: %w: no bucket is named; %s", uri, ErrBadKey, help)
 		}
 		return strings.TrimRight(scheme+"://"+authority+"/"+path, "/"), nil
 	}
-	return "", fmt.Errorf("warehouse %q: %w: unknown scheme %q; %s", uri, ErrBadKey, scheme, help)
+	return "", fmt.Errorf("%q: %w: unknown scheme %q; %s", uri, ErrBadKey, scheme, help)
 }
 
 // checkKey refuses keys that could mean another object on one of the stores.

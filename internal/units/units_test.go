@@ -176,3 +176,14 @@ func FuzzUnits(f *testing.F) {
 		}
 	})
 }
+
+func TestCheckListen(t *testing.T) {
+	for addr, want := range map[string]struct{ local, ok bool }{
+		"127.0.0.1:0": {true, true}, "localhost:8080": {true, true}, "[::1]:65535": {true, true}, ":8080": {false, true}, "0.0.0.0:1": {false, true},
+		"10.0.0.1:9092": {false, true}, "127.0.0.1": {}, "127.0.0.1:65536": {}, "127.0.0.1:": {}, "127.0.0.1:http": {}, "::1:80": {}, "": {},
+	} {
+		if local, err := CheckListen(addr); local != want.local || (err == nil) != want.ok {
+			t.Errorf("%q: local %t, %v", addr, local, err)
+		}
+	}
+}

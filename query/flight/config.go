@@ -2,7 +2,6 @@ package flight
 
 import (
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/firnlake/firn/internal/units"
@@ -78,12 +77,10 @@ func (c Config) WithDefaults() Config {
 
 // Validate names the first value that cannot be used.
 func (c Config) Validate() error {
-	host, _, err := net.SplitHostPort(c.Listen)
+	local, err := units.CheckListen(c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %q is not host:port: %w", c.Listen, err)
+		return fmt.Errorf("listen: %w", err)
 	}
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
 	switch {
 	case !local && !c.AllowAnonymous && c.Token.Reveal() == "":
 		return fmt.Errorf("listen: %s can be reached from outside and no token is set: set token, listen on 127.0.0.1, or say allow_anonymous: true", c.Listen)
