@@ -79,14 +79,15 @@ func TestRowsPrintEachHistory(t *testing.T) {
 	}
 }
 
-// A short day: what must stay bounded is printed, and the table comes out right beside the compactor.
+// A short day: what must stay bounded is printed, the catalog's memory apart from the rest, and the table comes out right
+// beside the compactor.
 func TestDayPrintsWhatStaysBounded(t *testing.T) {
 	t.Setenv("FIRN_TOOLS", "")
 	var out bytes.Buffer
 	if err := Main(context.Background(), []string{"-json", "-day", "70"}, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"metadata_mb_max", "live_manifests_max", "db_bytes_per_commit", "max_rss_mb", "refs_load_ms", "manifest_merges"} {
+	for _, name := range []string{"metadata_mb_max", "live_manifests_max", "db_bytes_per_commit", "catalog_max_rss_mb", "committer_compactor_max_rss_mb", "catalog_cpu_ms_per_commit", "refs_load_ms", "manifest_merges"} {
 		if !strings.Contains(out.String(), `"metric":"`+name+`"`) {
 			t.Errorf("no figure of %s in %s", name, out.String())
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,6 +33,7 @@ const (
 // merges where they would be by the defaults.
 type day struct {
 	l   *lake
+	p   *process // the catalog
 	cat *catalogtest.Clocked
 	c   *compaction.Compactor
 
@@ -70,8 +70,13 @@ func measureDay(ctx context.Context, rep *report.Report, seconds int) (err error
 	}
 	defer func() { err = errors.Join(err, l.close(ctx)) }()
 	l.apart = true
-	d := &day{l: l, now: time.Now().Truncate(24 * time.Hour)}
-	d.cat = catalogtest.NewClocked(l.server.Service(), d.clock)
+	p, err := l.handOver(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	d := &day{l: l, p: p, now: time.Now().Truncate(24 * time.Hour)}
+	d.cat = catalogtest.NewClocked(l.cat, d.clock)
 	if d.c, err = compaction.New(compaction.Config{Tables: []string{l.id.String()}}, d.cat, l.wh, nil, nil, compaction.WithClock(d.clock)); err != nil {
 		return err
 	}
@@ -94,7 +99,8 @@ func measureDay(ctx context.Context, rep *report.Report, seconds int) (err error
 	if err != nil {
 		return err
 	}
-	return d.report(ctx, rep, seconds, float64(after-before)/float64(seconds))
+	labels := map[string]any{"commits": seconds, "store": "sqlite file", "data": "never merged"}
+	return errors.Join(d.report(rep, labels, seconds, float64(after-before)/float64(seconds)), d.loads(ctx, rep, labels), d.memory(ctx, rep, labels, seconds))
 }
 
 // second is one commit, and what compaction does in that second.
@@ -150,8 +156,7 @@ func (d *day) measureMetadata(ctx context.Context) error {
 	return err
 }
 
-func (d *day) report(ctx context.Context, rep *report.Report, seconds int, dbBytes float64) error {
-	labels := map[string]any{"commits": seconds, "store": "sqlite file", "data": "never merged"}
+func (d *day) report(rep *report.Report, labels map[string]any, seconds int, dbBytes float64) error {
 	var err error
 	add := func(metric, unit string, v float64) {
 		err = errors.Join(err, rep.AddFigure(metric, unit, labels, report.Of(v), nil))
@@ -160,7 +165,6 @@ func (d *day) report(ctx context.Context, rep *report.Report, seconds int, dbByt
 	add("snapshots_max", "1", float64(d.snapshots))
 	add("live_manifests_max", "1", float64(d.manifests))
 	add("db_bytes_per_commit", "B", dbBytes)
-	add("max_rss_mb", "MB", float64(report.MaxRSS())/1e6) // of the catalog, the committer and the compactor together
 	add("median_ms", "ms", report.Of(d.times...).Median)
 	add("p99_ms", "ms", report.Percentile(d.times, 99))
 	tenth := max(len(d.times)/10, 1)
@@ -170,32 +174,26 @@ func (d *day) report(ctx context.Context, rep *report.Report, seconds int, dbByt
 	add("rounds_with_commit", "1", float64(d.rounds))
 	add("marks_set", "1", float64(d.marks))
 	add("compactor_ms_per_commit", "ms", d.compactorMS/float64(seconds))
-	if err != nil {
-		return err
-	}
-	return d.loads(ctx, rep, labels)
+	return err
 }
 
-// loads serves the catalog and loads the table as others do.
-func (d *day) loads(ctx context.Context, rep *report.Report, labels map[string]any) (err error) {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+// memory is what each process took at most; the catalog's with the loads of others.
+func (d *day) memory(ctx context.Context, rep *report.Report, labels map[string]any, seconds int) error {
+	u, err := d.p.usage(ctx)
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: d.l.server.Handler(), ReadHeaderTimeout: time.Minute}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	defer func() {
-		err = errors.Join(err, srv.Close())
-		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
-			err = errors.Join(err, e)
-		}
-	}()
-	uri := "http://" + ln.Addr().String()
+	return errors.Join(rep.AddFigure("catalog_max_rss_mb", "MB", labels, report.Of(float64(u.MaxRSS)/1e6), nil),
+		rep.AddFigure("catalog_cpu_ms_per_commit", "ms", labels, report.Of(u.CPUSeconds*1e3/float64(seconds)), nil),
+		rep.AddFigure("committer_compactor_max_rss_mb", "MB", labels, report.Of(float64(report.MaxRSS())/1e6), nil))
+}
+
+// loads loads the table as others do.
+func (d *day) loads(ctx context.Context, rep *report.Report, labels map[string]any) error {
 	var times []float64
 	for i := range loads + 1 {
 		began := time.Now()
-		n, err := get(ctx, uri+"/v1/namespaces/"+d.l.id[0]+"/tables/"+d.l.id[1]+"?snapshots=refs")
+		n, err := get(ctx, d.p.uri+d.p.tablePath(d.l.id[1])+"?snapshots=refs")
 		if err != nil {
 			return err
 		}
@@ -215,7 +213,8 @@ func (d *day) loads(ctx context.Context, rep *report.Report, labels map[string]a
 	if _, err := os.Stat(python); err != nil || os.Getenv("FIRN_TOOLS") == "" {
 		return rep.Notef("PyIceberg's load is not measured: FIRN_TOOLS names no directory with venv/bin/python")
 	}
-	if times, err = pyIceberg(ctx, python, uri, d.l.id); err != nil {
+	times, err := pyIceberg(ctx, python, d.p.uri, d.l.id)
+	if err != nil {
 		return err
 	}
 	return rep.AddFigure("pyiceberg_load_ms", "ms", labels, report.Of(times...), nil)

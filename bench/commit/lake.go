@@ -21,12 +21,14 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/client"
 	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
+	"github.com/firnlake/firn/internal/units"
 )
 
 const rowsOfFile = 100
@@ -35,7 +37,8 @@ const rowsOfFile = 100
 // committer keeps it.
 type lake struct {
 	dir       string
-	server    *server.Server
+	server    *server.Server // nil once the catalog is a process of its own
+	cat       catalog.Catalog
 	wh        *objstore.Warehouse
 	id        catalog.Identifier
 	seed      string // location of the metadata file that both contestants begin with
@@ -69,9 +72,10 @@ func newLake(ctx context.Context, dir string, history int) (*lake, error) {
 	l := &lake{dir: dir, wh: wh, id: catalog.Identifier{"bench", "events"},
 		record: ledger.Record{Kind: ledger.KindIngest, Pipeline: "bench", BatchID: "0197a0f0-0000-7000-8000-000000000000", TopicID: "n/a", Offsets: offset.Vector{}, LastRow: offset.Vector{}}}
 	wh.Store = counted{wh.Store, &l.written}
-	if l.server, err = server.New(ctx, server.Config{Store: "sqlite://" + filepath.ToSlash(dir) + "/catalog.db"}, wh, nil, nil); err != nil {
+	if l.server, err = server.New(ctx, server.Config{Store: l.store()}, wh, nil, nil); err != nil {
 		return nil, errors.Join(err, wh.Close())
 	}
+	l.cat = l.server.Service()
 	if err := l.fill(ctx, history); err != nil {
 		return nil, errors.Join(err, l.close(ctx))
 	}
@@ -79,8 +83,34 @@ func newLake(ctx context.Context, dir string, history int) (*lake, error) {
 }
 
 func (l *lake) close(ctx context.Context) error {
-	return errors.Join(l.server.Close(ctx), l.wh.Close())
+	var err error
+	if l.server != nil {
+		err = l.server.Close(ctx)
+	}
+	return errors.Join(err, l.wh.Close())
 }
+
+// handOver closes the catalog and starts it again in a process of its own, over the same database and files.
+func (l *lake) handOver(ctx context.Context) (*process, error) {
+	err := l.server.Close(ctx)
+	l.server = nil
+	if err != nil {
+		return nil, err
+	}
+	p, err := startCatalog(ctx, l.dir, l.store(), "")
+	if err != nil {
+		return nil, err
+	}
+	p.namespace = l.id[0]
+	c, err := client.New(ctx, client.Config{URI: p.uri, Timeout: units.Duration(commitTimeout)}, nil, nil)
+	if err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	p.client, l.cat = c, c
+	return p, nil
+}
+
+func (l *lake) store() string { return "sqlite://" + filepath.ToSlash(l.dir) + "/catalog.db" }
 
 // fill makes the table with at most one snapshot in a catalog of its own, writes its metadata with so many, and registers
 // that file as the table.
@@ -118,14 +148,13 @@ func (l *lake) fill(ctx context.Context, history int) (err error) {
 }
 
 func (l *lake) register(ctx context.Context) error {
-	cat := l.server.Service()
-	registrar, ok := cat.(interface {
+	registrar, ok := l.cat.(interface {
 		RegisterTable(ctx context.Context, id catalog.Identifier, location string) (*catalog.Table, error)
 	})
 	if !ok {
 		return errors.New("the catalog registers no tables")
 	}
-	if err := cat.CreateNamespace(ctx, l.id.Namespace(), nil); err != nil {
+	if err := l.cat.CreateNamespace(ctx, l.id.Namespace(), nil); err != nil {
 		return err
 	}
 	if _, err := registrar.RegisterTable(ctx, l.id, l.seed); err != nil {
@@ -136,7 +165,7 @@ func (l *lake) register(ctx context.Context) error {
 
 // reload reads where the table stands.
 func (l *lake) reload(ctx context.Context) error {
-	t, err := l.server.Service().LoadTable(ctx, l.id, catalog.LoadRefs)
+	t, err := l.cat.LoadTable(ctx, l.id, catalog.LoadRefs)
 	if err != nil {
 		return err
 	}
@@ -227,7 +256,7 @@ func (l *lake) writeSeed(ctx context.Context, meta table.Metadata, history int) 
 	return location, err
 }
 
-func (l *lake) append(ctx context.Context) error { return l.commit(ctx, l.server.Service()) }
+func (l *lake) append(ctx context.Context) error { return l.commit(ctx, l.cat) }
 
 // commit is what engine/commit does for a batch whose data file is written: a manifest, a list, and main and the tag
 // moved together on pinned heads.
@@ -271,7 +300,7 @@ func (l *lake) commit(ctx context.Context, cat catalog.Catalog) error {
 }
 
 func (l *lake) verify(ctx context.Context) (int, int64, int64, error) {
-	t, err := l.server.Service().LoadTable(ctx, l.id, catalog.LoadAll)
+	t, err := l.cat.LoadTable(ctx, l.id, catalog.LoadAll)
 	if err != nil {
 		return 0, 0, 0, err
 	}

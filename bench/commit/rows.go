@@ -40,7 +40,7 @@ func measureRows(ctx context.Context, rep *report.Report, rows int, first float6
 	if err := l.fillHistory(ctx, rows-windowOf(rows)); err != nil {
 		return 0, err
 	}
-	c, err := compaction.New(compaction.Config{SnapshotTags: "off"}, l.server.Service(), l.wh, nil, nil)
+	c, err := compaction.New(compaction.Config{SnapshotTags: "off"}, l.cat, l.wh, nil, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -281,6 +281,7 @@ type process struct {
 	stdin     io.Closer
 	uri       string
 	namespace string
+	client    *client.Client // closed with it; may be nil
 }
 
 func startCatalog(ctx context.Context, dir, store, profile string) (*process, error) {
@@ -311,7 +312,12 @@ func startCatalog(ctx context.Context, dir, store, profile string) (*process, er
 }
 
 // stop ends the catalog by ending its input.
-func (p *process) stop() error { return errors.Join(p.stdin.Close(), p.cmd.Wait()) }
+func (p *process) stop() error {
+	if p.client != nil {
+		p.client.Close()
+	}
+	return errors.Join(p.stdin.Close(), p.cmd.Wait())
+}
 
 func (p *process) tablePath(name string) string {
 	return "/v1/namespaces/" + p.namespace + "/tables/" + name
