@@ -58,6 +58,9 @@ type Avro struct {
 	plans    map[uint32]*avroPlan
 	prints   map[uint64]*avroPlan // of fingerprints, little-endian
 
+	parts [envelopeParts]span // of the present event's envelope
+	text  []byte              // JSON of a part of it
+
 	keys  keySet
 	items int64 // what array and map blocks of the present event may still hold
 	depth int   // of what is read over
@@ -70,7 +73,8 @@ type Avro struct {
 type avroPlan struct {
 	writer  *avroType
 	root    avroNode
-	fills   int64 // bytes of the defaults that each event gets
+	change  *avroChange // instead of root, where events are changes of rows
+	fills   int64       // bytes of the defaults that each event gets
 	failure failure
 	err     error // of the resolution, beside failure
 }
@@ -90,11 +94,15 @@ func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
 		return nil, err
 	}
 	d.take(r)
-	own := d.plan(c.root.avro)
+	written := c.root
+	if c.change != nil {
+		written = c.change
+	}
+	own := d.plan(written.avro)
 	if own.failure.reason != "" {
 		return nil, fmt.Errorf("%w: %s cannot read what is written with it: %s", ErrContract, c.Name, own.failure.message)
 	}
-	d.prints[avroFingerprint(c.root.avro)] = own
+	d.prints[avroFingerprint(written.avro)] = own
 	for i, text := range o.Writers {
 		w, err := parseAvro(text, nil)
 		if err != nil {
@@ -131,10 +139,16 @@ func (d *Avro) plan(w *avroType) *avroPlan {
 	rs := avroResolver{skips: map[*avroType]*avroNode{}}
 	p := &avroPlan{writer: w}
 	var err error
-	if p.root, err = rs.resolve(w, d.event.avro, d.event); err != nil {
+	if d.envelope {
+		p.change, err = d.planChange(&rs, w)
+		p.fills = p.change.everyFill()
+	} else {
+		p.root, err = rs.resolve(w, d.event.avro, d.event)
+		p.fills = p.root.everyFill()
+	}
+	if err != nil {
 		p.err, p.failure = err, failure{reason: ReasonIncompatible, message: cut(err.Error(), maxMessage)}
 	}
-	p.fills = p.root.everyFill()
 	return p
 }
 
@@ -188,14 +202,21 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 	if err != nil {
 		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", s.ID, err), maxMessage)}}
 	}
-	if sameNamed(w, d.event.avro) != nil { // not a schema of these events at all, so nothing to be followed
+	row := w
+	if d.envelope {
+		var is bool
+		if row, is = rowOfChange(w); !is {
+			return &avroPlan{failure: failure{reason: ReasonMissingField, place: "/" + partNames[partOp], message: cut(fmt.Sprintf("schema id %d: %s", s.ID, noOp), maxMessage)}}
+		}
+	}
+	if row != nil && sameNamed(row, d.event.avro) != nil { // not a schema of these events at all, so nothing to be followed
 		p := d.plan(w)
 		p.failure.message = fmt.Sprintf("schema id %d: %s", s.ID, p.failure.message)
 		return p
 	}
 	var p *avroPlan
-	if d.follows {
-		d.next, err = d.follow(w)
+	if d.follows && row != nil {
+		d.next, err = d.follow(row)
 		if d.next != nil {
 			d.halt = errGrown
 			return nil
@@ -219,6 +240,7 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 func (d *Avro) payload(b []byte) bool {
 	d.size = len(b)
 	d.fresh()
+	d.beginChange()
 	switch {
 	case len(b) == 0:
 		d.fail(ReasonEmptyValue, 0, "the record has no value")
@@ -235,9 +257,13 @@ func (d *Avro) payload(b []byte) bool {
 		d.failure = plan.failure
 		return false
 	}
-	d.items, d.depth = int64(len(b))+maxEmptyItems, 0
-	d.mayFill = maxFillPerByte*(int64(len(b))+plan.fills) + fillFloor
-	if p = d.value(&plan.root, b, p); p < 0 {
+	d.allow(plan)
+	if plan.change != nil {
+		p = d.changed(plan, b, p)
+	} else {
+		p = d.value(&plan.root, b, p)
+	}
+	if p < 0 {
 		return false
 	}
 	if p != len(b) {
@@ -245,6 +271,12 @@ func (d *Avro) payload(b []byte) bool {
 		return false
 	}
 	return true
+}
+
+// allow bounds what the present event may make of its bytes.
+func (d *Avro) allow(plan *avroPlan) {
+	d.items, d.depth = int64(d.size)+maxEmptyItems, 0
+	d.mayFill = maxFillPerByte*(int64(d.size)+plan.fills) + fillFloor
 }
 
 // header reads what says which schema the event was written with. It returns where the event begins, and no plan when

@@ -27,14 +27,7 @@ func avroContract(t *avroType, name string) (*Contract, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s%w", ErrContract, name, err)
 	}
-	c := &Contract{Name: name, root: root}
-	if err := c.checkRoot(); err != nil {
-		return nil, err
-	}
-	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
-		c.EventTime = defaultEventTime
-	}
-	return c, nil
+	return newContract(name, root)
 }
 
 // avroReader turns the reader's schema into the types of columns.

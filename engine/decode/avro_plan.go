@@ -87,8 +87,9 @@ var errIncompatible = errors.New("schemas do not resolve")
 
 // avroResolver makes the plan for one writer's schema (specification, "Schema Resolution").
 type avroResolver struct {
-	nodes int
-	skips map[*avroType]*avroNode // of records, which may contain themselves
+	nodes   int
+	skips   map[*avroType]*avroNode // of records, which may contain themselves
+	partial bool                    // a field that the writer lacks and that has no default is null
 }
 
 func incompatible(at string, w, r *avroType, why string) error {
@@ -410,6 +411,9 @@ func readerFields(r *avroType, name string, w *avroType, filled []bool) []int {
 
 // fill plans the default of a field that the writer does not have.
 func (rs *avroResolver) fill(f avroField, v *valuePlan, w, r *avroType) (avroFill, error) {
+	if f.def == nil && rs.partial && v.nullable {
+		return avroFill{node: avroNode{op: opNull, col: v.col}, name: f.name}, nil
+	}
 	if f.def == nil {
 		return avroFill{}, incompatible(w.at, w, r, fmt.Sprintf("the writer has no field %q, and it has no default; add one to the schema of the pipeline", f.name))
 	}

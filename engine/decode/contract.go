@@ -32,6 +32,19 @@ type Contract struct {
 	lines    bool       // a record holds many events
 	extras   []extra    // columns that events give as a whole
 	envelope bool       // an event is a change of a row, in Debezium's envelope
+	change   *valueType // and that is the envelope; nil in JSON, whose contracts describe the row alone
+}
+
+// newContract makes the contract of a type that events, or their rows, are of.
+func newContract(name string, root *valueType) (*Contract, error) {
+	c := &Contract{Name: name, root: root}
+	if err := c.checkRoot(); err != nil {
+		return nil, err
+	}
+	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
+		c.EventTime = defaultEventTime
+	}
+	return c, nil
 }
 
 // kind is how a value is read and stored.

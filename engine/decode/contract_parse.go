@@ -47,15 +47,12 @@ func LoadContract(raw []byte, name string) (*Contract, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s%w", ErrContract, name, err)
 	}
-	c := &Contract{Name: name, root: root}
-	if err := c.checkRoot(); err != nil {
+	c, err := newContract(name, root)
+	if err != nil {
 		return nil, err
 	}
 	if err := c.soften(); err != nil {
 		return nil, err
-	}
-	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
-		c.EventTime = defaultEventTime
 	}
 	return c, nil
 }

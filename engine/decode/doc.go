@@ -20,9 +20,10 @@
 // with the schemas that ids name: the batch ends, reader and columns are made anew, and the same records are read once more.
 // Schemas that cannot be followed go by Options.OnIncompatible.
 //
-// With an envelope (WithEnvelope) a JSON event is the change of a row. Its members are found first, because the one that says
+// With an envelope (WithEnvelope) an event is the change of a row. Its members are found first, because the one that says
 // which of them is the row may come last, and the row alone goes through the plan; that of a delete through one that requires
-// less. A schema that comes with every event is told by its bytes and held once against the contract.
+// less. A schema that comes with every event is told by its bytes and held once against the contract. Avro and Protobuf do
+// likewise: the walk over an envelope finds op and where the images stand, and only the one that is the row is read.
 //
 // What is accepted as JSON: exactly RFC 8259 objects in UTF-8, bounded in depth and size. Defined where the RFC leaves room:
 //   - a contract field or a map key twice in one object is a dead letter (duplicate_key); fields that the contract

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // EnvelopeDebezium is the envelope of Debezium's change events.
@@ -36,16 +35,20 @@ func (e Envelope) Validate() error {
 	return nil
 }
 
-// WithEnvelope returns the contract for events that are changes of rows: the contract's fields are those of the row, and
-// three columns tell of the change. Without a field for it, the time of the change is the event time. Errors wrap ErrContract.
+// WithEnvelope returns the contract for events that are changes of rows: its fields are those of the row, and three columns
+// tell of the change. A JSON Schema describes the row; a schema of Avro or Protobuf the whole envelope, as those of events
+// do. Without a field for it, the time of the change is the event time. Errors wrap ErrContract.
 func (c *Contract) WithEnvelope(e Envelope) (*Contract, error) {
 	if err := e.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: envelope.%w", ErrContract, err)
 	}
-	if c.root.avro != nil || c.root.proto != nil {
-		return nil, fmt.Errorf("%w: envelope: %s is no JSON Schema, and envelopes are read in JSON alone", ErrContract, c.Name)
-	}
 	out := c
+	if c.root.avro != nil || c.root.proto != nil {
+		var err error
+		if out, err = c.ofRows(); err != nil {
+			return nil, err
+		}
+	}
 	for _, col := range []struct {
 		key, name, fallback string
 		what                extraKind
@@ -63,6 +66,22 @@ func (c *Contract) WithEnvelope(e Envelope) (*Contract, error) {
 	if out.EventTime == "" {
 		out.EventTime = cmp.Or(e.Time, DefaultTimeColumn)
 	}
+	return out, nil
+}
+
+// ofRows is the contract of the rows whose changes the contract describes: what after holds.
+func (c *Contract) ofRows() (*Contract, error) {
+	op, after := c.find(partNames[partOp]), c.find(partNames[partAfter])
+	if op == nil || op.kind != kindString || after == nil || after.kind != kindStruct {
+		return nil, fmt.Errorf("%w: envelope: %s is not the schema of a change event, which has a string op, and in after the fields of the row: name the whole envelope's schema, or take envelope out", ErrContract, c.Name)
+	}
+	root := *after
+	root.nullable = false
+	out, err := newContract(c.Name, &root)
+	if err != nil {
+		return nil, err
+	}
+	out.change = c.root
 	return out, nil
 }
 
@@ -119,21 +138,27 @@ type envelopePlan struct {
 }
 
 func (e *envelopePlan) begin(c *Contract, event *objectPlan, x *extraColumns) {
-	partial := *event
-	partial.fields = slices.Clone(event.fields)
+	*e = envelopePlan{op: x[extraOp], source: x[extraSource], whole: event, partial: event.partial(), schemas: connectSchemas{contract: c},
+		time: valuePlan{kind: kindEpoch, epochUnit: 1000, nullable: true, col: x[extraTime], name: "integer"}}
+}
+
+// partial is what a row that need not be whole is made of: the same columns, of which only the table requires any.
+func (o *objectPlan) partial() *objectPlan {
+	partial := *o
+	partial.fields = slices.Clone(o.fields)
 	for i := range partial.fields {
 		f := &partial.fields[i]
 		f.required = f.demanded
 		f.val.nullable = f.val.nullable || !f.demanded
 	}
-	*e = envelopePlan{op: x[extraOp], source: x[extraSource], whole: event, partial: &partial, schemas: connectSchemas{contract: c},
-		time: valuePlan{kind: kindEpoch, epochUnit: 1000, nullable: true, col: x[extraTime], name: "integer"}}
+	return &partial
 }
 
 // changed reads one change event into the columns of the contract. On false d.failure says why.
 func (d *JSON) changed(value []byte) bool {
 	e := &d.change
-	d.inside, d.partial, e.schemas.now = "", false, nil
+	d.beginChange()
+	e.schemas.now = nil
 	p := d.begin(value)
 	if p < 0 {
 		return false
@@ -235,17 +260,22 @@ func (d *JSON) changedRow(at *[envelopeParts]span, wrapped bool) bool {
 		return false
 	}
 	d.change.op.appendBytes([]byte{op})
-	part, plan := partAfter, d.change.whole
-	switch op {
-	case 't':
-		d.partial = true
-		return d.noRow()
-	case 'd':
-		part, plan, d.partial = partBefore, d.change.partial, true
+	part := d.image(op)
+	if part == partOther {
+		return d.noRow(d.change.partial)
+	}
+	plan := d.change.whole
+	if d.partial {
+		plan = d.change.partial
 	}
 	p := at[part].from
-	if p == 0 || d.buf[p] != '{' {
-		return d.wantsRow(part, op, p)
+	switch {
+	case p == 0 || d.buf[p] == 'n':
+		return d.lacksRow(part, op, p)
+	case d.buf[p] != '{':
+		d.fail(ReasonWrongType, p, "%s where the row is wanted", describeValue(d.buf, p))
+		d.under(partNames[part])
+		return false
 	}
 	d.inside = rowPlaces[0][part]
 	if wrapped {
@@ -261,19 +291,16 @@ func (d *JSON) changedRow(at *[envelopeParts]span, wrapped bool) bool {
 // operation reads op; 0 after a failure.
 func (d *JSON) operation(s span) byte {
 	p := s.from
-	switch {
-	case p == 0:
-		d.fail(ReasonMissingField, 0, "a change event has a member op, and this has none: is it Debezium's, and was its envelope not taken off by a transformation?")
-	case d.buf[p] != '"':
-		d.fail(ReasonWrongType, p, "%s where a change event has a string", describeValue(d.buf, p))
-	default:
-		if name, _, _ := d.text(d.buf, p); len(name) == 1 && strings.IndexByte("crudt", name[0]) >= 0 {
-			return name[0]
-		}
-		d.fail(ReasonNotInEnum, p, "the operation is none of: c, r, u, d, t")
+	if p == 0 {
+		return d.lacksOp()
 	}
-	d.under(partNames[partOp])
-	return 0
+	if d.buf[p] != '"' {
+		d.fail(ReasonWrongType, p, "%s where a change event has a string", describeValue(d.buf, p))
+		d.under(partNames[partOp])
+		return 0
+	}
+	name, _, _ := d.text(d.buf, p)
+	return d.opNamed(name, p)
 }
 
 func (d *JSON) changedAt(s span) bool {
@@ -300,32 +327,6 @@ func (d *JSON) changeSource(s span) bool {
 		return false
 	}
 	return true
-}
-
-// noRow makes the row of a truncation, which has no values.
-func (d *JSON) noRow() bool {
-	o := d.change.partial
-	if d.endObject(o, o.col.n, len(o.fields), 0) < 0 {
-		return false
-	}
-	if o.rest != nil {
-		o.rest.null()
-	}
-	return true
-}
-
-// wantsRow says what is wrong with a change whose row is missing; p is where another value stands.
-func (d *JSON) wantsRow(part envelopePart, op byte, p int) bool {
-	switch {
-	case p > 0 && d.buf[p] != 'n':
-		d.fail(ReasonWrongType, p, "%s where the row is wanted", describeValue(d.buf, p))
-	case part == partBefore:
-		d.fail(ReasonMissingField, p, "the delete does not say which row: have the database log it (PostgreSQL: REPLICA IDENTITY, MySQL: binlog_row_image)")
-	default:
-		d.fail(ReasonMissingField, p, "a change with op %c has the row in after, and there is none", op)
-	}
-	d.under(partNames[part])
-	return false
 }
 
 func describeValue(b []byte, p int) string {

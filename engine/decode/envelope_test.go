@@ -307,7 +307,7 @@ func TestEnvelopesNeedColumnsOfTheirOwn(t *testing.T) {
 		{c, Envelope{Type: "debezium", Time: "_kafka_timestamp"}, "envelope.ts_ms: _kafka_timestamp is a column that firn writes itself"},
 		{c, Envelope{Type: "debezium", Source: "_OP"}, `envelope.source: "_op" is the name of another column`},
 		{withRest(t, customers, "_op"), Envelope{Type: "debezium"}, `envelope.op: "_op" is the name of another column`},
-		{avro, Envelope{Type: "debezium"}, "envelope: a.avsc is no JSON Schema"},
+		{avro, Envelope{Type: "debezium"}, "envelope: a.avsc is not the schema of a change event"},
 	} {
 		if _, err := x.contract.WithEnvelope(x.envelope); !errors.Is(err, ErrContract) || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%+v: %v, want %s", x.envelope, err, x.want)

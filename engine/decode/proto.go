@@ -51,6 +51,10 @@ type Protobuf struct {
 	lastOf  *protoSchema
 	indexes []int32 // of the present event
 
+	parts  [envelopeParts]protoPart // of the present event's envelope
+	places []span                   // of the fields of messages that become JSON
+	text   []byte                   // that JSON
+
 	keys   keySet
 	filled int64 // bytes of the present batch that are not in its payloads: names of enums, JSON text
 	key    []byte
@@ -79,8 +83,15 @@ func NewProtobuf(c *Contract, sc *iceberg.Schema, o ProtobufOptions) (*Protobuf,
 		return nil, err
 	}
 	d.take(r)
-	md := d.columns.fields[0].val.proto.fd.ContainingMessage()
-	d.event, d.name = planProto(md, d.columns), md.FullName()
+	md := c.root.fields[0].typ.proto.fd.ContainingMessage()
+	d.event = planProto(md, d.columns)
+	if c.change != nil {
+		md = c.change.fields[0].typ.proto.fd.ContainingMessage()
+		if d.event, err = d.planChange(md, d.event); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrContract, c.Name, err)
+		}
+	}
+	d.name = md.FullName()
 	for p := protoreflect.Descriptor(md); ; p = p.Parent() {
 		if _, isFile := p.(protoreflect.FileDescriptor); isFile {
 			break
@@ -110,6 +121,7 @@ func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
 func (d *Protobuf) payload(b []byte) bool {
 	d.size = len(b)
 	d.fresh()
+	d.beginChange()
 	switch {
 	case len(b) == 0 && !d.plain, b == nil:
 		d.fail(ReasonEmptyValue, 0, "the record has no value")
@@ -124,6 +136,9 @@ func (d *Protobuf) payload(b []byte) bool {
 		if p = d.header(b); p < 0 {
 			return false
 		}
+	}
+	if d.now.change != nil {
+		return d.changed(d.now.change, b, p)
 	}
 	return d.message(d.now, b, p, len(b)) >= 0
 }

@@ -172,6 +172,9 @@ func (d *Protobuf) take(r *protoReaderNow) {
 
 // follow plans how the events of a schema are read, which the columns hold or grow to hold. nil: halt says why not.
 func (d *Protobuf) follow(id uint32, md protoreflect.MessageDescriptor) *protoMessage {
+	if d.envelope && md.Fields().ByName(protoreflect.Name(partNames[partOp])) == nil {
+		return &protoMessage{failure: failure{reason: ReasonMissingField, place: "/" + partNames[partOp], message: cut(fmt.Sprintf("schema id %d: %s", id, noOp), maxMessage)}}
+	}
 	plan, err := d.followed(md)
 	if err == nil && plan == nil {
 		d.halt = errGrown
@@ -190,7 +193,15 @@ func (d *Protobuf) follow(id uint32, md protoreflect.MessageDescriptor) *protoMe
 
 // followed gives no plan when the columns have to grow first, to d.next.
 func (d *Protobuf) followed(md protoreflect.MessageDescriptor) (*protoMessage, error) {
-	w, err := protoContract(md, d.contract.Name)
+	rowOf := md
+	if d.envelope {
+		after := md.Fields().ByName(protoreflect.Name(partNames[partAfter]))
+		if after == nil || after.Kind() != protoreflect.MessageKind || after.IsMap() {
+			return nil, fmt.Errorf("%w: %s has no message in after, where the row of a change is", errIncompatible, md.FullName())
+		}
+		rowOf = after.Message()
+	}
+	w, err := protoContract(rowOf, d.contract.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +210,11 @@ func (d *Protobuf) followed(md protoreflect.MessageDescriptor) (*protoMessage, e
 		return nil, err
 	}
 	if root == d.contract.root {
-		return planProto(md, overlay(d.columns, root, w.root)), nil
+		row := planProto(rowOf, overlay(d.columns, root, w.root))
+		if d.envelope {
+			return d.planChange(md, row)
+		}
+		return row, nil
 	}
 	next := *d.contract
 	next.root = root

@@ -94,6 +94,8 @@ type protoMessage struct {
 	dense  []int16      // index + 1 by number, for numbers that are small
 	sparse map[protowire.Number]int
 	oneofs [][]int // members
+	// change is how the whole event is read where it is a change of a row, which this message is then.
+	change *protoChange
 	// failure is why events of this writer's schema give no row.
 	failure failure
 }

@@ -75,14 +75,7 @@ func protoContract(md protoreflect.MessageDescriptor, name string) (*Contract, e
 	if len(root.fields) == 0 {
 		return nil, fmt.Errorf("%w: %s: %s has no fields; name another message", ErrContract, name, md.FullName())
 	}
-	c := &Contract{Name: name, root: root}
-	if err := c.checkRoot(); err != nil {
-		return nil, err
-	}
-	if c.find(defaultEventTime) != nil && c.checkEventTime(defaultEventTime) == nil {
-		c.EventTime = defaultEventTime
-	}
-	return c, nil
+	return newContract(name, root)
 }
 
 func noMessage(name, message string, known []string) error {
@@ -220,6 +213,14 @@ const uint64Digits = 20
 
 // nested gives the column of a message: those of google.protobuf that stand for a plain value, else a struct.
 func (r *protoReader) nested(md protoreflect.MessageDescriptor, v *valueType) error {
+	if isWrapper(md) {
+		inner, err := r.value(md.Fields().Get(0), v.pointer)
+		if err != nil {
+			return err
+		}
+		v.kind, v.precision, v.proto.op = inner.kind, inner.precision, protoWrapper
+		return nil
+	}
 	switch md.FullName() {
 	case "google.protobuf.Timestamp":
 		v.kind, v.epochUnit, v.proto.op = kindEpoch, 1, protoTimestamp
@@ -227,13 +228,6 @@ func (r *protoReader) nested(md protoreflect.MessageDescriptor, v *valueType) er
 		v.kind, v.proto.op, v.doc = kindLong, protoDuration, "microseconds"
 	case "google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue":
 		v.kind, v.proto.op, v.doc = kindString, protoJSONText, "JSON"
-	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value", "google.protobuf.UInt64Value",
-		"google.protobuf.Int32Value", "google.protobuf.UInt32Value", "google.protobuf.BoolValue", "google.protobuf.StringValue", "google.protobuf.BytesValue":
-		inner, err := r.value(md.Fields().Get(0), v.pointer)
-		if err != nil {
-			return err
-		}
-		v.kind, v.precision, v.proto.op = inner.kind, inner.precision, protoWrapper
 	default:
 		if md.Fields().Len() == 0 { // a struct without columns cannot be stored; that it was there can
 			v.kind, v.proto.op = kindBool, protoPresent
@@ -243,4 +237,14 @@ func (r *protoReader) nested(md protoreflect.MessageDescriptor, v *valueType) er
 		return r.message(md, v)
 	}
 	return nil
+}
+
+// isWrapper tells the messages of google.protobuf that hold one value, so that it may be absent.
+func isWrapper(md protoreflect.MessageDescriptor) bool {
+	switch md.FullName() {
+	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value", "google.protobuf.UInt64Value",
+		"google.protobuf.Int32Value", "google.protobuf.UInt32Value", "google.protobuf.BoolValue", "google.protobuf.StringValue", "google.protobuf.BytesValue":
+		return true
+	}
+	return false
 }

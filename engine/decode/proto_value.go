@@ -147,26 +147,29 @@ func (d *Protobuf) mapKey(k *protoNode, b []byte) bool {
 	default:
 		u, _ = protowire.ConsumeFixed64(b)
 	}
-	t := d.key[:0]
-	switch k.op {
-	case protoBool:
-		t = strconv.AppendBool(t, u != 0)
-	case protoInt32, protoSfixed32:
-		t = strconv.AppendInt(t, int64(int32(u)), 10)
-	case protoSint32:
-		t = strconv.AppendInt(t, int64(int32(protowire.DecodeZigZag(u&math.MaxUint32))), 10)
-	case protoUint32, protoFixed32:
-		t = strconv.AppendUint(t, u&math.MaxUint32, 10)
-	case protoSint64:
-		t = strconv.AppendInt(t, protowire.DecodeZigZag(u), 10)
-	case protoInt64, protoSfixed64:
-		t = strconv.AppendInt(t, int64(u), 10)
-	default:
-		t = strconv.AppendUint(t, u, 10)
-	}
+	t := k.op.appendText(d.key[:0], u)
 	d.key = t
 	k.col.appendBytes(t)
 	return d.fill(len(t))
+}
+
+// appendText writes the number or the truth that u stands for on the wire, as JSON does.
+func (op protoOp) appendText(t []byte, u uint64) []byte {
+	switch op {
+	case protoBool:
+		return strconv.AppendBool(t, u != 0)
+	case protoInt32, protoSfixed32:
+		return strconv.AppendInt(t, int64(int32(u)), 10)
+	case protoSint32:
+		return strconv.AppendInt(t, int64(int32(protowire.DecodeZigZag(u&math.MaxUint32))), 10)
+	case protoUint32, protoFixed32:
+		return strconv.AppendUint(t, u&math.MaxUint32, 10)
+	case protoSint64:
+		return strconv.AppendInt(t, protowire.DecodeZigZag(u), 10)
+	case protoInt64, protoSfixed64:
+		return strconv.AppendInt(t, int64(u), 10)
+	}
+	return strconv.AppendUint(t, u, 10)
 }
 
 // value reads the value at p into its column and returns the position after it, or -1.

@@ -136,7 +136,7 @@ type Pipeline struct {
 
 	Rest string `yaml:"rest" jsonschema_description:"JSON: column that keeps the fields of an event which schema does not name, together as one JSON object; default: they are read over."`
 
-	Envelope decode.Envelope `yaml:"envelope" jsonschema_description:"JSON: events are changes of a database's rows (docs/formats.md)."`
+	Envelope decode.Envelope `yaml:"envelope" jsonschema_description:"Events are changes of a database's rows (docs/formats.md)."`
 
 	Registry registry.Config `yaml:"registry" jsonschema_description:"Schema registry (Confluent's API) that knows the schemas which events name."`
 	Subject  string          `yaml:"subject" jsonschema_description:"Without schema: the registry's subject whose newest version the table is made of; default TOPIC-value."`

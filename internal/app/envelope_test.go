@@ -2,6 +2,7 @@ package app
 
 import (
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/registry"
 	"github.com/firnlake/firn/internal/units"
 	"github.com/firnlake/firn/query"
 )
@@ -70,10 +72,51 @@ func TestChangesOfADatabase(t *testing.T) {
 	}
 }
 
+// TestChangesOfADatabaseInAvro: the same from a registry, whose schema of the envelope gives the table its columns and brings
+// it a new one while it runs.
+func TestChangesOfADatabaseInAvro(t *testing.T) {
+	envelope := func(more string) string {
+		return `{"type":"record","name":"Envelope","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","fields":[{"name":"id","type":"int"},{"name":"email","type":["null","string"]}` + more + `]}]},
+			{"name":"after","type":["null","Value"]},{"name":"source","type":{"type":"record","name":"Source","fields":[{"name":"lsn","type":"long"}]}},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"]}]}`
+	}
+	v1, v2 := envelope(""), envelope(`,{"name":"vip","type":["null","boolean"],"default":null}`)
+	reg := &schemaServer{answers: map[string]string{
+		"/schemas/ids/1": `{"schema":` + quoted(v1) + `}`, "/schemas/ids/2": `{"schema":` + quoted(v2) + `}`,
+		"/subjects/inventory.customers-value/versions/latest": `{"id":1,"schema":` + quoted(v1) + `}`,
+	}}
+	srv := httptest.NewServer(reg)
+	defer srv.Close()
+	p, c := upPipeline(t, Pipeline{Name: "customers", Topic: "inventory.customers", Table: "crm.customers", Format: "avro", Envelope: decode.Envelope{Type: decode.EnvelopeDebezium},
+		Partition: []string{"day(_ts_ms)"}, CommitInterval: units.Duration(200 * time.Millisecond), Registry: registry.Config{URL: srv.URL}})
+	defer down(t, p)
+	eventually(t, "it runs", func() (bool, string) { s, why := onlyPipeline(t, c); return s.Verdict.State == StateOK, why })
+	change := func(id uint32, schema, op string, before, after map[string]any) string {
+		orNil := func(m map[string]any) any {
+			if m == nil {
+				return nil
+			}
+			return m
+		}
+		return framed(id, encodeOrder(t, schema, map[string]any{"before": orNil(before), "after": orNil(after), "source": map[string]any{"lsn": int64(7)}, "op": op, "ts_ms": int64(1559033904863)}))
+	}
+	produce(t, p, "inventory.customers", change(1, v1, "c", nil, map[string]any{"id": 1, "email": "a@b"}), change(1, v1, "u", nil, nil),
+		change(2, v2, "u", map[string]any{"id": 1, "email": "a@b", "vip": nil}, map[string]any{"id": 1, "email": nil, "vip": true}), change(1, v1, "d", map[string]any{"id": 1, "email": nil}, nil))
+	settled(t, c, 3, 1)
+	want := `0 1 a@b (null) c 2019-05-28T08:58:24.863Z {"lsn":7}|2 1 (null) true u 2019-05-28T08:58:24.863Z {"lsn":7}|3 1 (null) (null) d 2019-05-28T08:58:24.863Z {"lsn":7}`
+	got := rowsOf(t, c, catalog.Identifier{"crm", "customers"}, "_kafka_offset", "id", "email", "vip", "_op", "_ts_ms", "_source")
+	if slices.Sort(got); strings.Join(got, "|") != want {
+		t.Errorf("rows\n%s\nwant\n%s", strings.Join(got, "|"), want)
+	}
+	if got := rowsOf(t, c, catalog.Identifier{"crm", "customers_dead"}, "_kafka_offset", "reason", "place", "schema_id"); strings.Join(got, "|") != "1 missing_field /after 1" {
+		t.Errorf("dead letters %q", got)
+	}
+}
+
 // Errors name the key of the configuration, and what to write instead.
 func TestWrongEnvelopesNamePlaceAndRemedy(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"event.json": `{"type":"object","properties":{"id":{"type":"integer"},"_op":{"type":"string"}}}`,
+		"row.avsc":    `{"type":"record","name":"Value","fields":[{"name":"id","type":"int"}]}`,
 		"closed.json": `{"type":"object","additionalProperties":false,"properties":{"id":{"type":"integer"}}}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -88,7 +131,7 @@ func TestWrongEnvelopesNamePlaceAndRemedy(t *testing.T) {
 		"schema: closed.json\n    envelope: {type: debezium}\n    dedup: {column: id}": "all but the first would be dropped",
 		"schema: event.json\n    rest: ID":                                             `has a field "id" (#/properties/id): take another name`,
 		"schema: event.json\n    format: json_lines\n    envelope: {type: debezium}":   "write format: json",
-		"schema: event.json\n    format: protobuf\n    envelope: {type: debezium}":     "change events are read in JSON alone",
+		"schema: row.avsc\n    format: avro\n    envelope: {type: debezium}":           "row.avsc is not the schema of a change event",
 	} {
 		path := filepath.Join(dir, "firn.yaml")
 		if err := os.WriteFile(path, []byte("warehouse: file:///tmp/w\npipelines:\n  - name: a\n    topic: a\n    table: a.b\n    "+keys+"\n"), 0o600); err != nil {

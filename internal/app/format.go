@@ -53,8 +53,6 @@ func (p Pipeline) checkFormat() error {
 		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
 	case !p.isJSON() && p.Rest != "":
 		return errors.New("rest: only JSON events have fields that their schema does not name; take it out")
-	case !p.isJSON() && p.Envelope.Type != "":
-		return errors.New("envelope: change events are read in JSON alone; take it out, or have Debezium take the envelope off (ExtractNewRecordState)")
 	case p.Format == formatLines && p.Envelope.Type != "":
 		return errors.New("envelope: a change event is a record of its own: write format: json")
 	case p.Format != formatAvro && len(p.Writers) > 0:
