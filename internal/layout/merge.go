@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sort"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -134,22 +135,93 @@ func (m *merge) give(ctx context.Context, fn func(arrow.RecordBatch) error) erro
 			p.Release()
 		}
 	}()
+	var runs []run
+	n := int64(0)
 	for _, in := range m.inputs {
 		to := in.from + int32(sort.Search(int(in.last()+1-in.from), func(i int) bool {
 			return in.cols.compare(in.from+int32(i), end.cols, end.last()) > 0
 		}))
 		if to > in.from {
 			parts = append(parts, in.batch.NewSlice(int64(in.from), int64(to)))
+			runs = append(runs, run{cols: in.cols, at: in.from, to: to, place: int32(n)})
+			n += int64(to - in.from)
 			in.from = to
 		}
 	}
 	if len(parts) == 1 {
 		return fn(parts[0])
 	}
-	out, err := Sort(ctx, m.mem, parts, m.keys)
+	if n > math.MaxInt32 {
+		return fmt.Errorf("%w: %d rows, at most %d can be at a time", ErrSort, n, math.MaxInt32)
+	}
+	all, err := concat(parts, m.mem)
+	if err != nil {
+		return err
+	}
+	defer all.Release()
+	order, moved := mergeRuns(runs, int(n))
+	if !moved {
+		return fn(all)
+	}
+	out, err := take(ctx, m.mem, all, order)
 	if err != nil {
 		return err
 	}
 	defer out.Release()
 	return fn(out)
+}
+
+// run is sorted rows [at, to) of a batch, of which the first lies at place when the rows of all runs lie behind one another.
+type run struct {
+	cols          sortColumns
+	at, to, place int32
+}
+
+// before holds the first rows of two runs against each other; of rows that are equal that of the earlier source comes first.
+func (r *run) before(o *run) bool {
+	c := r.cols.compare(r.at, o.cols, o.at)
+	return c < 0 || c == 0 && r.place < o.place
+}
+
+// mergeRuns gives the places of all n rows in the order of the keys; moved is false when they lie in it already. It uses up
+// the runs, of which none is empty.
+func mergeRuns(runs []run, n int) (order []int32, moved bool) {
+	order = make([]int32, 0, n)
+	heap := make([]*run, len(runs)) // the run with the least first row is at the root
+	for i := range runs {
+		heap[i] = &runs[i]
+	}
+	for i := len(heap)/2 - 1; i >= 0; i-- {
+		sink(heap, i)
+	}
+	for len(heap) > 0 {
+		r := heap[0]
+		moved = moved || int(r.place) != len(order)
+		order = append(order, r.place)
+		r.at, r.place = r.at+1, r.place+1
+		if r.at == r.to {
+			heap[0] = heap[len(heap)-1]
+			heap = heap[:len(heap)-1]
+		}
+		sink(heap, 0)
+	}
+	return order, moved
+}
+
+// sink puts what stands at i below those of its children that come before it.
+func sink(heap []*run, i int) {
+	for {
+		first := 2*i + 1
+		if first >= len(heap) {
+			return
+		}
+		if next := first + 1; next < len(heap) && heap[next].before(heap[first]) {
+			first = next
+		}
+		if !heap[first].before(heap[i]) {
+			return
+		}
+		heap[i], heap[first] = heap[first], heap[i]
+		i = first
+	}
 }

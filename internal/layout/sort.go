@@ -50,6 +50,11 @@ func Sort(ctx context.Context, mem memory.Allocator, rows []arrow.RecordBatch, k
 		return all, nil
 	}
 	slices.SortFunc(order, compare)
+	return take(ctx, mem, all, order)
+}
+
+// take returns the rows of a batch in another order. The caller releases the result.
+func take(ctx context.Context, mem memory.Allocator, all arrow.RecordBatch, order []int32) (arrow.RecordBatch, error) {
 	b := array.NewInt32Builder(mem)
 	defer b.Release()
 	b.AppendValues(order, nil)
