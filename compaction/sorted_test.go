@@ -2,8 +2,11 @@ package compaction
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -12,6 +15,7 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/layout"
+	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -80,4 +84,51 @@ func TestMergesInOrder(t *testing.T) {
 	if !slices.ContainsFunc(l.files(), func(f snapshot.File) bool { return *f.SortOrderID() == 0 }) {
 		t.Error("a file in no order says that it has one")
 	}
+}
+
+// far is a store whose every answer takes a time; what is said to be broken fails.
+type far struct {
+	objstore.Store
+	trip   time.Duration
+	broken string
+}
+
+func (f far) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
+	time.Sleep(f.trip)
+	if key == f.broken {
+		return nil, objstore.ErrAccessDenied
+	}
+	return f.Store.Get(ctx, key, limit)
+}
+
+// TestInputsOfAMergeAreOpenedTogether: what a store that is far away takes for all inputs is a fraction of what it takes one by
+// one; and where one cannot be opened none stays open.
+func TestInputsOfAMergeAreOpenedTogether(t *testing.T) {
+	const n, trip = 2*maxOpening + 1, 20 * time.Millisecond
+	l := newLake(t)
+	for range n {
+		l.append(10, "eu")
+	}
+	files := l.files()
+	synctest.Test(t, func(t *testing.T) {
+		c := &Compactor{wh: &objstore.Warehouse{Store: far{Store: l.wh, trip: trip}, URI: l.wh.URI}}
+		began := time.Now()
+		readers, err := c.openAll(t.Context(), files, minSortedRows)
+		if took := time.Since(began); err != nil || took != 3*trip {
+			t.Errorf("%d inputs were opened after %s, want %s: %v", n, took, 3*trip, err)
+		}
+		for i, r := range readers {
+			if r.Rows() != files[i].Count() {
+				t.Errorf("reader %d is of another file", i)
+			}
+			l.ok(r.Close())
+		}
+		key, err := l.wh.Key(files[n/2].FilePath())
+		l.ok(err)
+		c.wh = &objstore.Warehouse{Store: far{Store: l.wh, trip: trip, broken: key}, URI: l.wh.URI}
+		var bad *fileError
+		if readers, err = c.openAll(t.Context(), files, minSortedRows); readers != nil || !errors.Is(err, objstore.ErrAccessDenied) || !errors.As(err, &bad) || bad.location != files[n/2].FilePath() {
+			t.Errorf("%d readers, %v", len(readers), err)
+		}
+	})
 }
