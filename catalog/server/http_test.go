@@ -101,8 +101,12 @@ func TestWalkThrough(t *testing.T) {
 	}
 	want[failure](t, f.ask(t, "POST", "/v1/namespaces/a/properties", `{"removals":["y"],"updates":{"y":"3"}}`), 422)
 	ns := want[struct{ Properties map[string]string }](t, f.ask(t, "GET", "/v1/namespaces/a", ""), 200)
-	if fmt.Sprint(ns.Properties) != "map[y:3]" {
+	place := ns.Properties["location"]
+	if delete(ns.Properties, "location"); fmt.Sprint(ns.Properties) != "map[y:3]" {
 		t.Errorf("properties %v", ns.Properties)
+	}
+	if !strings.HasPrefix(place, f.wh.URI+"/") {
+		t.Errorf("the namespace places its tables in %q", place)
 	}
 
 	staged := want[loaded](t, f.ask(t, "POST", "/v1/namespaces/a/tables", `{"name":"t","stage-create":true,"schema":`+schemaJSON+`}`), 200)

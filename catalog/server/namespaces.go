@@ -3,8 +3,13 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/objstore"
 )
@@ -58,12 +63,38 @@ func (s *Service) CreateNamespace(ctx context.Context, ns catalog.Identifier, pr
 	return s.store.CreateNamespace(ctx, ns, props)
 }
 
-// LoadNamespace returns a namespace's properties.
+// LoadNamespace returns a namespace's properties, among them where engines may place its tables.
 func (s *Service) LoadNamespace(ctx context.Context, ns catalog.Identifier) (map[string]string, error) {
 	if err := checkNamespace(ns); err != nil {
 		return nil, fmt.Errorf("load namespace: %w", err)
 	}
-	return s.store.LoadNamespace(ctx, ns)
+	props, err := s.store.LoadNamespace(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	return s.placed(ns, props), nil
+}
+
+// propLocation is the property of a namespace below which an engine that chooses itself places a new table.
+const propLocation = "location"
+
+// namespaceSpace is what the UUIDs of placed are made in.
+var namespaceSpace = uuid.MustParse("5b1d3f0e-6f0c-4d0a-9d43-7c1a2b6f8e21")
+
+// placed adds a location to a namespace's properties when nobody set one, as Iceberg's JDBC catalog does. Trino stages a new
+// table below it; without one Trino has the catalog make the table at once, and then refuses the table's directory because
+// its first metadata file is there (trinodb/trino#26742). It is answered and never kept, and it is a hash: what is in a
+// name becomes no path.
+func (s *Service) placed(ns catalog.Identifier, props map[string]string) map[string]string {
+	if props[propLocation] != "" {
+		return props
+	}
+	out := maps.Clone(props)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[propLocation] = s.wh.Location(uuid.NewSHA1(namespaceSpace, []byte(strings.Join(ns, wire.Separator))).String())
+	return out
 }
 
 // UpdateNamespace removes and sets properties of a namespace. A key may stand in one of the two only.

@@ -2,12 +2,15 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
 
 	"github.com/firnlake/firn/internal/objstore"
 )
@@ -173,4 +176,47 @@ func TestPurgeStaysInItsPlace(t *testing.T) {
 			t.Errorf("%s has %d metadata files", n, len(files))
 		}
 	}
+}
+
+// A namespace says where its tables may be placed: what somebody set, else a directory of its own, inside the warehouse
+// whatever is in the name; a table that is staged under it can be made.
+func TestNamespacesSayWhereTheirTablesGo(t *testing.T) {
+	f := memory(t)
+	seen := map[string]string{}
+	for _, names := range [][]string{{"ns"}, {"a"}, {"a", "b"}, {"a.b"}, {".."}, {"../../etc"}, {"%2e%2e", "*"}, {`q"'$?\`}} {
+		for i := range names {
+			f.ask(t, "POST", "/v1/namespaces", `{"namespace":`+quoted(t, names[:i+1])+`}`)
+		}
+		path := "/v1/namespaces/" + strings.ReplaceAll(url.PathEscape(strings.Join(names, "\x1f")), ".", "%2E")
+		ns := want[struct{ Properties map[string]string }](t, f.ask(t, "GET", path, ""), 200)
+		place := ns.Properties["location"]
+		if id, ok := strings.CutPrefix(place, f.wh.URI+"/"); !ok || uuid.Validate(id) != nil || seen[place] != "" {
+			t.Errorf("%q: tables go to %q, as those of %q", names, place, seen[place])
+		}
+		seen[place] = strings.Join(names, " ")
+		if again := want[struct{ Properties map[string]string }](t, f.ask(t, "GET", path, ""), 200); again.Properties["location"] != place {
+			t.Errorf("%q: another place the second time, %q", names, again.Properties["location"])
+		}
+		at := `"location":"` + place + `/t-0b6f"`
+		want[loaded](t, f.ask(t, "POST", path+"/tables", `{"name":"t","stage-create":true,"schema":`+schemaJSON+`,`+at+`}`), 200)
+		want[loaded](t, f.ask(t, "POST", path+"/tables", `{"name":"t","schema":`+schemaJSON+`,`+at+`}`), 200)
+	}
+	made := want[struct{ Properties map[string]string }](t, f.ask(t, "POST", "/v1/namespaces", `{"namespace":["set"],"properties":{"location":"s3://lake/warehouse/set"}}`), 200)
+	got := want[struct{ Properties map[string]string }](t, f.ask(t, "GET", "/v1/namespaces/set", ""), 200)
+	if made.Properties["location"] != "s3://lake/warehouse/set" || got.Properties["location"] != made.Properties["location"] {
+		t.Errorf("a location that was set is %v and then %v", made.Properties, got.Properties)
+	}
+	gone := want[struct{ Missing []string }](t, f.ask(t, "POST", "/v1/namespaces/ns/properties", `{"removals":["location"]}`), 200)
+	if len(gone.Missing) != 1 {
+		t.Errorf("a location that nobody set is kept: %+v", gone)
+	}
+}
+
+func quoted(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -108,10 +108,11 @@ func (h *handler) createNamespace(r *request) (reply, error) {
 	if err := h.decode(r, &body); err != nil {
 		return reply{}, err
 	}
-	if body.Properties == nil {
-		body.Properties = map[string]string{}
+	if err := h.s.CreateNamespace(r.Context(), body.Namespace, body.Properties); err != nil {
+		return reply{}, err
 	}
-	return ok(body), h.s.CreateNamespace(r.Context(), body.Namespace, body.Properties)
+	body.Properties = h.s.placed(body.Namespace, body.Properties)
+	return ok(body), nil
 }
 
 func (h *handler) loadNamespace(r *request) (reply, error) {

@@ -85,8 +85,7 @@ def simple(table, n):
 STAMP = "CAST(max(committed_at) AS varchar)"
 ACTS = {
     "create": [
-        "CREATE SCHEMA lake.{ns} WITH (location = '{where}/{ns}')",
-        "CREATE TABLE {t} (id integer, name varchar, at timestamp(6) with time zone) WITH (partitioning = ARRAY['name'])"],
+        "CREATE SCHEMA lake.{ns}", "CREATE TABLE {t} (id integer, name varchar, at timestamp(6) with time zone) WITH (partitioning = ARRAY['name'])"],
     "append": ["INSERT INTO {t} VALUES (1, 'a', TIMESTAMP '2026-11-24 12:00:07 UTC'), (2, 'b', TIMESTAMP '2026-11-25 12:00:07 UTC')",
                ("SELECT id, name FROM {t} ORDER BY 1", [[1, "a"], [2, "b"]]),
                remember(first="SELECT snapshot_id FROM lake.{ns}.\"acts$snapshots\" ORDER BY committed_at DESC LIMIT 1",
@@ -106,7 +105,11 @@ ACTS = {
               "WHEN MATCHED THEN UPDATE SET name = c.name WHEN NOT MATCHED THEN INSERT (id, name) VALUES (c.id, c.name)",
               ("SELECT id, name FROM {t} WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]])],
     "create as select": ["CREATE TABLE lake.{ns}.copy AS SELECT id, name FROM {t}",
-                         ("SELECT id, name FROM lake.{ns}.copy WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]]), "DROP TABLE lake.{ns}.copy"],
+                         ("SELECT id, name FROM lake.{ns}.copy WHERE id IN (1, 5) ORDER BY 1", [[1, "one"], [5, "five"]]), "DROP TABLE lake.{ns}.copy",
+                         "CREATE TABLE lake.{ns}.placed WITH (location = '{where}/{ns}/placed') AS SELECT id FROM {t}",
+                         ("SELECT count(*) FROM lake.{ns}.placed", [[4]]), "DROP TABLE lake.{ns}.placed",
+                         "CREATE SCHEMA lake.{ns}_2 WITH (location = '{where}/{ns}_2')", "CREATE TABLE lake.{ns}_2.placed (id integer)",
+                         "INSERT INTO lake.{ns}_2.placed VALUES 1", "DROP TABLE lake.{ns}_2.placed", "DROP SCHEMA lake.{ns}_2"],
     "overwrite": [Refused("INSERT OVERWRITE {t} SELECT * FROM {t}", "mismatched input")],
     "branch": [Refused("CREATE BRANCH b1 IN TABLE {t}", "mismatched input|not support")],
     "tag": [Refused("ALTER TABLE {t} CREATE TAG t1", "mismatched input")],
