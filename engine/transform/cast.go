@@ -2,6 +2,7 @@ package transform
 
 import (
 	"math"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
@@ -58,6 +59,12 @@ func (n *castNode) one(x *exec, a, out *vec, i int32, from valueType) bool {
 		at := len(x.arena)
 		x.arena = appendText(x.arena, a, i, from)
 		out.s[i] = x.text(at)
+	case from.kind == kindString && n.t.kind == kindUUID:
+		u, ok := parseUUID(strings.TrimSpace(a.s[i]))
+		at := len(x.arena)
+		x.arena = append(x.arena, u[:]...)
+		out.s[i] = x.text(at)
+		return ok
 	case from.kind == kindString:
 		v, ok := parseText(a.s[i], n.t)
 		n.set(out, i, v)
@@ -143,7 +150,7 @@ func number128(a *vec, i int32, from, to valueType) (v value, ok bool) {
 	case to.kind == kindDecimal:
 		return rescaled(d, from.scale, to)
 	}
-	q, _ := d.Div(pow10(from.scale))
+	q, _ := divided(d, pow10(from.scale))
 	n := int64(q.LowBits())
 	if decimal128.FromI64(n) != q {
 		return v, false
@@ -165,7 +172,7 @@ func rescaled(d decimal128.Num, scale int, to valueType) (value, bool) {
 		d = d.Mul(pow10(up))
 	case to.scale < scale:
 		by := pow10(scale - to.scale)
-		q, rest := d.Div(by)
+		q, rest := divided(d, by)
 		if twice := rest.Abs().Mul(decimal128.FromU64(2)); !twice.Less(by) {
 			if d.Sign() < 0 {
 				q = q.Sub(decimal128.FromU64(1))

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"encoding/hex"
 	"math"
 	"strconv"
 	"strings"
@@ -96,11 +97,8 @@ func parseText(s string, t valueType) (v value, ok bool) {
 		d, ok := parseDecimal(s, t.precision, t.scale)
 		return value{d: d}, ok
 	case kindUUID:
-		if len(s) != 36 {
-			return v, false
-		}
-		u, err := uuid.Parse(s)
-		return value{s: string(u[:])}, err == nil
+		u, ok := parseUUID(s)
+		return value{s: string(u[:])}, ok
 	}
 	return parseTime(s, t)
 }
@@ -184,12 +182,9 @@ func appendText(to []byte, v *vec, row int32, t valueType) []byte {
 	case kindDouble:
 		return strconv.AppendFloat(to, v.f[row], 'g', -1, 64)
 	case kindDecimal:
-		return append(to, v.d[row].ToString(int32(t.scale))...)
+		return appendDecimal(to, v.d[row], t.scale)
 	case kindUUID:
-		if u, err := uuid.FromBytes([]byte(v.s[row])); err == nil {
-			return append(to, u.String()...)
-		}
-		return to
+		return appendUUID(to, v.s[row])
 	case kindDate:
 		return time.Unix(v.i[row]*86400, 0).UTC().AppendFormat(to, "2006-01-02")
 	case kindTime:
@@ -200,4 +195,28 @@ func appendText(to []byte, v *vec, row int32, t valueType) []byte {
 		return time.UnixMicro(v.i[row]).UTC().AppendFormat(to, "2006-01-02T15:04:05.999999Z07:00")
 	}
 	return append(to, v.s[row]...)
+}
+
+// parseUUID reads the form of 36 characters.
+func parseUUID(s string) (uuid.UUID, bool) {
+	if len(s) != 36 {
+		return uuid.UUID{}, false
+	}
+	u, err := uuid.Parse(s)
+	return u, err == nil
+}
+
+// appendUUID writes the 16 bytes of a UUID in the form of 36 characters.
+func appendUUID(to []byte, s string) []byte {
+	var u uuid.UUID
+	if copy(u[:], s) < len(u) {
+		return to
+	}
+	for i, group := range [...][]byte{u[:4], u[4:6], u[6:8], u[8:10], u[10:]} {
+		if i > 0 {
+			to = append(to, '-')
+		}
+		to = hex.AppendEncode(to, group)
+	}
+	return to
 }
