@@ -39,7 +39,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	tables := fs.String("tables", "", "instead: tables that commit each second to one catalog, as in 100,1000")
 	fs.IntVar(&o.seconds, "seconds", 5, "length of each run of -tables, in seconds")
 	fs.StringVar(&o.store, "store", "", "database of the catalog of -tables, as in postgres://firn@127.0.0.1:5432/firn, with PGPASSWORD set; default SQLite")
-	fs.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile: of the whole run, with -tables of the catalog")
+	fs.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile: of the whole run, with -tables and -day of the catalog")
 	fs.IntVar(&o.day, "day", 0, "instead: commits of one table, one for each second of a time of its own, with the compactor beside it; 86400 for a day")
 	rows := fs.String("rows", "", "instead: commits of history in the database, of which the metadata holds the window, as in 100,10000,86400,604800")
 	warehouse := fs.String("serve", "", "be that catalog, over a warehouse in this directory, until the input ends")
@@ -74,7 +74,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	if len(o.tables) == 0 {
+	if len(o.tables) == 0 && o.day == 0 {
 		stop, err := profileCPU(o.profile)
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ func Main(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	rep := report.New("commit", stdout, o.JSON)
 	rep.Set("seed", o.Seed)
 	if o.day > 0 {
-		return errors.Join(measureDay(ctx, rep, o.day), rep.Close())
+		return errors.Join(measureDay(ctx, rep, o), rep.Close())
 	}
 	if len(o.tables) > 0 {
 		rep.Set("seconds", o.seconds)

@@ -57,8 +57,9 @@ func (d *day) clock() time.Time {
 	return d.now
 }
 
-// measureDay drives seconds commits and reports what stays bounded.
-func measureDay(ctx context.Context, rep *report.Report, seconds int) (err error) {
+// measureDay drives o.day commits and reports what stays bounded.
+func measureDay(ctx context.Context, rep *report.Report, o options) (err error) {
+	seconds := o.day
 	dir, err := os.MkdirTemp("", "firn-bench-day-")
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func measureDay(ctx context.Context, rep *report.Report, seconds int) (err error
 	}
 	defer func() { err = errors.Join(err, l.close(ctx)) }()
 	l.apart = true
-	p, err := l.handOver(ctx)
+	p, err := l.handOver(ctx, o.profile)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,6 @@
 // With -day it drives one table for so many seconds of a time of its own, a commit for each, as fast as they go, with the
 // compactor's rounds, merges, expiry and sweeps where they would fall by the defaults, and reports what must stay bounded:
 // metadata.json, manifests, the database, memory (the catalog's, which is a process of its own here too, apart from that of
-// committer and compactor together), and how long others take to load the table. Each commit adds a file that its entry calls full, so that no data file is ever merged: the most manifests there
-// can be. The table's rows have to be right in the end.
+// committer and compactor together), and how long others take to load the table. Each commit adds a file that its entry calls
+// full, so that no data file is ever merged: the most manifests there can be. The table's rows have to be right in the end.
 package commit

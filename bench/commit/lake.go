@@ -90,14 +90,15 @@ func (l *lake) close(ctx context.Context) error {
 	return errors.Join(err, l.wh.Close())
 }
 
-// handOver closes the catalog and starts it again in a process of its own, over the same database and files.
-func (l *lake) handOver(ctx context.Context) (*process, error) {
+// handOver closes the catalog and starts it again in a process of its own, over the same database and files. profile is a file
+// for its CPU profile; "": none.
+func (l *lake) handOver(ctx context.Context, profile string) (*process, error) {
 	err := l.server.Close(ctx)
 	l.server = nil
 	if err != nil {
 		return nil, err
 	}
-	p, err := startCatalog(ctx, l.dir, l.store(), "")
+	p, err := startCatalog(ctx, l.dir, l.store(), profile)
 	if err != nil {
 		return nil, err
 	}
