@@ -14,8 +14,7 @@ type Config struct {
 	// CatchUpInterval is the time between two snapshots while all that is read is behind: batches grow up to it, or to the bound
 	// of the batch. Not more than CommitInterval: a pipeline that is behind commits as a live one.
 	CatchUpInterval units.Duration
-	// MaxMemory bounds the Arrow bytes of the batch being filled and the batches being committed together;
-	// when it is reached the fetch waits.
+	// MaxMemory bounds the Arrow bytes that a pipeline holds: see BatchMemory and TailMemory.
 	MaxMemory units.Bytes
 	// DrainTimeout is what the last commit may take at shutdown.
 	DrainTimeout units.Duration
@@ -26,6 +25,16 @@ type Config struct {
 	// RetryMin and RetryMax bound the wait between two attempts after a failure.
 	RetryMin, RetryMax units.Duration
 }
+
+// tailShare is the part of MaxMemory for committed rows.
+const tailShare = 4
+
+// TailMemory is how many bytes of MaxMemory are for committed rows that queries under way may still ask for.
+func (c Config) TailMemory() int64 { return int64(c.MaxMemory) / tailShare }
+
+// BatchMemory is how many bytes of MaxMemory are for the batch being filled and the batch being committed together; when it is
+// reached the fetch waits.
+func (c Config) BatchMemory() int64 { return int64(c.MaxMemory) - c.TailMemory() }
 
 // What a pipeline does when Kafka has dropped offsets that it has not read.
 const (
@@ -38,7 +47,7 @@ func DefaultConfig() Config {
 	return Config{
 		CommitInterval:  units.Duration(time.Second),
 		CatchUpInterval: CatchUp(units.Duration(time.Second)),
-		MaxMemory:       256 << 20,
+		MaxMemory:       192 << 20,
 		DrainTimeout:    units.Duration(4 * time.Second),
 		Standby:         units.Duration(10 * time.Second),
 		OnGap:           GapStop,

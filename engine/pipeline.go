@@ -220,7 +220,7 @@ func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.stopped && ctx.Err() == nil && p.held() > 0 && p.held()+size > int64(p.cfg.MaxMemory) {
+	for !p.stopped && ctx.Err() == nil && p.held() > 0 && p.held()+size > p.cfg.BatchMemory() {
 		p.status.set(func(s *Status) { s.Backpressure = true })
 		p.wakeCommitter()
 		p.room.Wait()
@@ -247,7 +247,7 @@ func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, 
 	return nil
 }
 
-// held is the memory that counts against MaxMemory.
+// held is the memory that counts against BatchMemory.
 func (p *Pipeline) held() int64 { return p.inFlight + p.st.Batcher.Bytes() }
 
 func (p *Pipeline) wakeCommitter() {

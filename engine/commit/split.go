@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -288,7 +289,7 @@ func literal(a arrow.Array, row int, t iceberg.Type) (iceberg.Literal, error) {
 	case *array.Boolean:
 		return iceberg.NewLiteral(a.Value(row)), nil
 	case *array.String:
-		return iceberg.NewLiteral(a.Value(row)), nil
+		return iceberg.NewLiteral(strings.Clone(a.Value(row))), nil
 	case *array.Date32:
 		return iceberg.NewLiteral(iceberg.Date(a.Value(row))), nil
 	case *array.Time64:

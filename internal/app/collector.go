@@ -4,7 +4,26 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/firnlake/firn/internal/arrowmem"
 )
+
+// spareArrow is how many bytes of memory for batches, outside of Go's heap, wait for the next ones when they are free.
+const spareArrow = 32 << 20
+
+// arrowGauges show a pool.
+func arrowGauges(p *arrowmem.Pool) []prometheus.Collector {
+	gauge := func(state string, of func(arrowmem.Stats) int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "firn_arrow_bytes", ConstLabels: prometheus.Labels{"state": state},
+			Help: "Memory of decoded batches outside of Go's heap: used by at least one, or spare for the next.",
+		}, func() float64 { return float64(of(p.Stats())) })
+	}
+	return []prometheus.Collector{
+		gauge("used", func(s arrowmem.Stats) int64 { return s.Used }),
+		gauge("spare", func(s arrowmem.Stats) int64 { return s.Spare }),
+	}
+}
 
 // collector shows the pipelines' status as gauges, read when they are asked for.
 type collector struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/firnlake/firn/catalog/server"
 	"github.com/firnlake/firn/compaction"
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/batch"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/dedup"
@@ -171,7 +172,7 @@ type Pipeline struct {
 
 	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
 	CatchUp        units.Duration `yaml:"catch_up_interval" jsonschema_description:"Time between two snapshots while everything that is read is behind: batches grow, so that catching up makes few, large files. Default five times commit_interval."`
-	MaxMemory      units.Bytes    `yaml:"max_memory"`
+	MaxMemory      units.Bytes    `yaml:"max_memory" jsonschema_description:"Decoded rows in memory: the batch that fills, the one that is committed and rows kept for queries (docs/routing.md). When it is full the reader waits. Default 192MiB."`
 	DrainTimeout   units.Duration `yaml:"drain_timeout"`
 	Standby        units.Duration `yaml:"standby"`
 	Lateness       units.Duration `yaml:"allowed_lateness" jsonschema_description:"How far the watermark stays behind the newest event; default 1m."`
@@ -297,6 +298,13 @@ func (p Pipeline) engine() engine.Config {
 	c := engine.DefaultConfig()
 	c.CommitInterval, c.CatchUpInterval, c.OnGap = p.CommitInterval, p.CatchUp, p.OnGap
 	c.MaxMemory, c.DrainTimeout, c.Standby = p.MaxMemory, p.DrainTimeout, p.Standby
+	return c
+}
+
+// batch bounds a batch so that the next one fills while it is committed.
+func (p Pipeline) batch() batch.Config {
+	c := batch.DefaultConfig()
+	c.MaxBytes = min(c.MaxBytes, p.engine().BatchMemory()/2)
 	return c
 }
 

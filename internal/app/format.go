@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
 	"github.com/firnlake/firn/engine"
@@ -39,6 +40,7 @@ type format struct {
 	contract *decode.Contract // nil: the newest version of the subject in the registry, asked for at each preparation
 	writers  []string
 	registry *registry.Client // nil without one
+	mem      memory.Allocator // of the batches; nil: Go's heap
 }
 
 // checkFormat holds what a format needs, and what means nothing with it.
@@ -220,12 +222,12 @@ func (f *format) decoder(c *decode.Contract, sc *iceberg.Schema, onIncompatible 
 	if f.cfg.framed() {
 		letter = decode.NewFramedLetter
 	}
-	return b.Wrap(dec, letter, nil)
+	return b.Wrap(dec, letter, f.mem)
 }
 
 // plainDecoder makes the decoder that reads the events as they are.
 func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema, onIncompatible string) (engine.Decoder, error) {
-	o := decode.Options{OnIncompatible: onIncompatible}
+	o := decode.Options{OnIncompatible: onIncompatible, Mem: f.mem}
 	var schemas decode.Schemas
 	if f.registry != nil {
 		schemas = f.registry

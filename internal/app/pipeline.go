@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +29,6 @@ import (
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/offset"
 )
-
-// tailShare is the part of max_memory that committed rows may take besides, for queries under way.
-const tailShare = 4
 
 // tails finds the tail of a table among the pipelines of this process. It implements query.TailSource.
 type tails struct {
@@ -76,8 +75,15 @@ type runner struct {
 	source *source.Source
 }
 
+// gcPercent is how much garbage a process with pipelines lets come together, in percent of what lives in Go's heap. Batches are outside of it, and an
+// event leaves next to nothing in it: half of Go's default takes no more CPU and a seventh less memory in catching up (docs/decisions/0020-memory.md).
+const gcPercent = 50
+
 // startPipelines reads the contracts, which a person must mend, and leaves the rest to the runners.
 func (p *Process) startPipelines(context.Context) error {
+	if _, set := os.LookupEnv("GOGC"); !set && len(p.cfg.Pipelines) > 0 {
+		debug.SetGCPercent(gcPercent)
+	}
 	em, sm, cm, dm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg), dedup.NewMetrics(p.reg)
 	pm := publish.NewMetrics(p.reg)
 	for _, pc := range p.cfg.Pipelines {
@@ -86,8 +92,9 @@ func (p *Process) startPipelines(context.Context) error {
 		if err != nil {
 			return err
 		}
+		f.mem = p.arrow.Front()
 		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm, dm: dm,
-			tail: tail.New(pc.TailGrace.D(), int64(pc.MaxMemory)/tailShare, time.Now), cause: errors.New("it has just begun")}
+			tail: tail.New(pc.TailGrace.D(), pc.engine().TailMemory(), time.Now), cause: errors.New("it has just begun")}
 		rows, _ := pc.tables()
 		if pc.DeadTopic != "" {
 			if r.letters, err = newLetterTopic(p, pc, log, pm); err != nil {
@@ -190,7 +197,7 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
-	eng, err := engine.New(r.cfg.Name, r.cfg.engine(), engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
+	eng, err := engine.New(r.cfg.Name, r.cfg.engine(), engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(r.cfg.batch(), time.Now),
 		Tail: r.tail, Committer: com, Publisher: publisher}, r.p.log, r.em)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
@@ -219,7 +226,7 @@ func (r *runner) deduplicated(dec engine.Decoder, rows catalog.Identifier) (engi
 		return dec, nil
 	}
 	seen := commit.NewSeen(r.p.catalog, r.p.warehouse, rows, r.cfg.Name, r.cfg.Dedup.Column)
-	return dedup.New(r.cfg.Dedup, dec, seen, dedup.Options{Pipeline: r.cfg.Name, Log: r.log, Metrics: r.dm})
+	return dedup.New(r.cfg.Dedup, dec, seen, dedup.Options{Pipeline: r.cfg.Name, Mem: r.format.mem, Log: r.log, Metrics: r.dm})
 }
 
 // wanted is the schema that is asked of the table: schema, which is the contract's after the transform. Where fields that do not fit get columns of their own, which

@@ -16,6 +16,7 @@ import (
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/compaction"
+	"github.com/firnlake/firn/internal/arrowmem"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/tracing"
 )
@@ -62,6 +63,7 @@ type Process struct {
 	catalog   catalog.Catalog
 	compactor *compaction.Compactor
 	tails     *tails
+	arrow     *arrowmem.Pool // what pipelines decode into
 }
 
 // part is something to stop.
@@ -74,8 +76,10 @@ type part struct {
 // in the background where possible, and by Start, as long as ctx lasts, where nothing can begin without it. On an
 // error everything that was begun is stopped again.
 func Start(ctx context.Context, cfg *Config, opt Options) (*Process, error) {
-	p := &Process{cfg: cfg, opt: opt, log: opt.Log, reg: prometheus.NewRegistry(), started: time.Now(), died: make(chan error, 1), tails: newTails()}
+	p := &Process{cfg: cfg, opt: opt, log: opt.Log, reg: prometheus.NewRegistry(), started: time.Now(), died: make(chan error, 1), tails: newTails(),
+		arrow: arrowmem.NewPool(spareArrow)}
 	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(p))
+	p.reg.MustRegister(arrowGauges(p.arrow)...)
 	if err := p.start(ctx); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()

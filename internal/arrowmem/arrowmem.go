@@ -2,8 +2,8 @@ package arrowmem
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// Bytes is the length of all buffers that r refers to, nested columns and dictionaries included. A buffer shared
-// by two columns counts twice.
+// Bytes is the memory of all buffers that r refers to, nested columns and dictionaries included, with the room that they have left
+// over. A buffer shared by two columns counts twice.
 func Bytes(r arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range r.Columns() {
@@ -16,7 +16,7 @@ func dataBytes(d arrow.ArrayData) int64 {
 	var n int64
 	for _, b := range d.Buffers() {
 		if b != nil {
-			n += int64(b.Len())
+			n += int64(b.Cap())
 		}
 	}
 	for _, c := range d.Children() {
