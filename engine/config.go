@@ -16,6 +16,9 @@ type Config struct {
 	CatchUpInterval units.Duration
 	// MaxMemory bounds the Arrow bytes that a pipeline holds: see BatchMemory and TailMemory.
 	MaxMemory units.Bytes
+	// AheadRows is how many rows of the open batch are encoded together while it fills, by a committer that does so. What is left
+	// at the end of the interval is fewer.
+	AheadRows int64
 	// DrainTimeout is what the last commit may take at shutdown.
 	DrainTimeout units.Duration
 	// Standby is how long a fenced pipeline watches the other writer; it takes over when the table stood still for so long.
@@ -48,6 +51,7 @@ func DefaultConfig() Config {
 		CommitInterval:  units.Duration(time.Second),
 		CatchUpInterval: CatchUp(units.Duration(time.Second)),
 		MaxMemory:       192 << 20,
+		AheadRows:       2048,
 		DrainTimeout:    units.Duration(4 * time.Second),
 		Standby:         units.Duration(10 * time.Second),
 		OnGap:           GapStop,
@@ -72,6 +76,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("on_gap is %q: take %s or %s", c.OnGap, GapStop, GapRecord)
 	case c.MaxMemory < 16<<20:
 		return fmt.Errorf("max_memory is %d bytes: take at least 16MiB", c.MaxMemory)
+	case c.AheadRows < 1:
+		return fmt.Errorf("%d rows to encode ahead: at least 1", c.AheadRows)
 	case c.DrainTimeout.D() <= 0, c.Standby.D() <= 0, c.RetryMin.D() <= 0, c.RetryMax.D() < c.RetryMin.D():
 		return fmt.Errorf("drain_timeout, standby and the retry bounds must be positive and in order")
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
 
 	"github.com/firnlake/firn/internal/arrowmem"
@@ -42,6 +43,10 @@ type Pipeline struct {
 	pace     pace
 	stopped  bool // the generation is over: reader must not add any more
 	kick     chan struct{}
+	more     chan struct{}       // there are AheadRows in fresh
+	ahead    Ahead               // nil: batches are encoded when they are cut
+	fresh    []arrow.RecordBatch // of the open batch, not given to ahead yet; retained
+	freshN   int64               // rows in them
 
 	// The commit loop's own:
 	looked  time.Time // when the table was last looked at or committed to
@@ -59,7 +64,9 @@ func New(name string, cfg Config, st Stages, log *slog.Logger, m *Metrics) (*Pip
 	if m == nil {
 		m = NewMetrics(nil)
 	}
-	p := &Pipeline{name: name, cfg: cfg, st: st, log: log.With("pipeline", name), m: m, now: time.Now, kick: make(chan struct{}, 1)}
+	p := &Pipeline{name: name, cfg: cfg, st: st, log: log.With("pipeline", name), m: m, now: time.Now, kick: make(chan struct{}, 1),
+		more: make(chan struct{}, 1)}
+	p.ahead, _ = st.Committer.(Ahead)
 	p.room = sync.NewCond(&p.mu)
 	p.status.set(func(s *Status) { s.Pipeline, s.Started = name, p.now() })
 	return p, nil
@@ -119,7 +126,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 	p.log.Info("reading", "offsets", st.Offsets.String(), "epoch", st.Epoch, "snapshot", st.SnapshotID, "recovered_by", st.Source)
 	p.status.recovered(st, p.now())
 	p.mu.Lock()
-	p.st.Batcher.Drop()
+	p.dropBatch()
 	p.pace.cut()
 	p.inFlight, p.stopped = 0, false
 	p.mu.Unlock()
@@ -143,7 +150,7 @@ func (p *Pipeline) generation(ctx context.Context) error {
 		commitErr = rerr
 	}
 	p.mu.Lock()
-	p.st.Batcher.Drop()
+	p.dropBatch()
 	p.mu.Unlock()
 	return commitErr
 }
@@ -240,6 +247,7 @@ func (p *Pipeline) add(ctx context.Context, partition int32, fetched time.Time, 
 	}
 	p.pace.add(p.now(), partition, d.Range.End-d.Range.Start, left)
 	p.st.Tail.Append(rows, d.Range)
+	p.addFresh(rows)
 	p.observe(partition, fetched, d)
 	if p.st.Batcher.Full() {
 		p.wakeCommitter()
@@ -311,6 +319,9 @@ func (p *Pipeline) commitLoop(ctx context.Context) error {
 				continue
 			}
 		case <-p.kick:
+		case <-p.more:
+			p.encodeAhead(commitCtx)
+			continue
 		}
 		if ctx.Err() != nil {
 			break
@@ -338,6 +349,7 @@ func (p *Pipeline) commitOne(ctx context.Context) error {
 	size := p.st.Batcher.Bytes()
 	b, err := p.st.Batcher.Cut()
 	p.pace.cut()
+	p.dropFresh()
 	p.inFlight = size
 	p.mu.Unlock()
 	if err != nil {

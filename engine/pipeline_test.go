@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,25 @@ type fakeCommitter struct {
 	hold     int   // so many commits leave their offsets for a later one
 	held     []offset.Range
 	unsaid   int // so many snapshots more are not the last word
+	ahead    []arrow.RecordBatch
+	wrong    error
+	tookOver int // commits of batches of which some rows were there ahead
+}
+
+// EncodeAhead implements engine.Ahead.
+func (c *fakeCommitter) EncodeAhead(_ context.Context, rows []arrow.RecordBatch) {
+	c.ahead = append(c.ahead, rows...)
+}
+
+// checkAhead holds what came ahead against the batch.
+func (c *fakeCommitter) checkAhead(b *engine.Batch) error {
+	if len(c.ahead) > len(b.Rows) || !slices.Equal(c.ahead, b.Rows[:len(c.ahead)]) {
+		return fmt.Errorf("%d batches of rows came ahead that are not the first of the %d of batch %s", len(c.ahead), len(b.Rows), b.ID)
+	}
+	if len(c.ahead) > 0 {
+		c.tookOver++
+	}
+	return nil
 }
 
 func (c *fakeCommitter) Check(context.Context) error {
@@ -142,6 +162,7 @@ func (c *fakeCommitter) Check(context.Context) error {
 func (c *fakeCommitter) Recover(context.Context) (engine.State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.ahead = nil
 	st := c.state
 	st.Offsets = st.Offsets.Clone()
 	return st, nil
@@ -159,6 +180,9 @@ func (c *fakeCommitter) Commit(ctx context.Context, b *engine.Batch) (engine.Com
 	defer c.mu.Unlock()
 	c.attempts++
 	c.ids = append(c.ids, b.ID)
+	if err := c.checkAhead(b); err != nil {
+		c.wrong = errors.Join(c.wrong, err)
+	}
 	if c.fail != nil {
 		if err := c.fail(c.attempts, b); err != nil {
 			return engine.Committed{}, err
@@ -182,7 +206,7 @@ func (c *fakeCommitter) Commit(ctx context.Context, b *engine.Batch) (engine.Com
 			c.rows[rowKey{r.Column(0).(*array.Int32).Value(i), r.Column(1).(*array.Int64).Value(i)}]++
 		}
 	}
-	c.state.Offsets, c.state.SnapshotID = v, c.state.SnapshotID+1
+	c.state.Offsets, c.state.SnapshotID, c.ahead = v, c.state.SnapshotID+1, nil
 	c.unsaid = max(c.unsaid-1, 0)
 	return engine.Committed{SnapshotID: c.state.SnapshotID, Offsets: v.Clone(), Epoch: c.state.Epoch, At: time.Now(), Waiting: c.unsaid > 0, DeadLetters: offset.Vector{9: c.state.SnapshotID}}, nil
 }
@@ -212,6 +236,7 @@ func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 	t.Helper()
 	alloc := memory.NewCheckedAllocator(memory.DefaultAllocator)
 	cfg := engine.DefaultConfig()
+	cfg.AheadRows = 25 // two stretches and a half
 	if change != nil {
 		change(&cfg)
 	}
@@ -222,7 +247,13 @@ func newRig(t *testing.T, limit int64, change func(*engine.Config)) rig {
 		tail: tail.New(time.Second, 1<<30, time.Now),
 		pub:  &fakePublisher{},
 	}
-	t.Cleanup(func() { r.tail.Close(); alloc.AssertSize(t, 0) })
+	t.Cleanup(func() {
+		r.tail.Close()
+		alloc.AssertSize(t, 0)
+		if r.com.wrong != nil {
+			t.Error(r.com.wrong)
+		}
+	})
 	p, err := engine.New("p", cfg, engine.Stages{Source: r.src, Decoder: r.dec, Batcher: batch.New(batch.DefaultConfig(), time.Now),
 		Tail: r.tail, Committer: r.com, Publisher: r.pub}, slog.New(slog.DiscardHandler), engine.NewMetrics(nil))
 	if err != nil {
@@ -258,8 +289,8 @@ func TestPipelineCommitsEachSecondAndDrains(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantRows(t, 120) // 24 polls of 10 rows by 2.4 s: the drain commits what came after the second tick
-		if r.com.attempts != 3 {
-			t.Errorf("%d commits, want 3", r.com.attempts)
+		if r.com.attempts != 3 || r.com.tookOver != 3 {
+			t.Errorf("%d commits, %d of them with rows that came ahead, want 3", r.com.attempts, r.com.tookOver)
 		}
 		if r.src.epochs[1] != 4 {
 			t.Errorf("the source was told leader epochs %v", r.src.epochs)

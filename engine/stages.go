@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/firnlake/firn/internal/offset"
@@ -31,6 +33,13 @@ type Tail interface {
 	Reset(epoch int64, v offset.Vector)
 	// Bytes is the memory held.
 	Bytes() int64
+}
+
+// Ahead is a Committer that encodes rows of the batch which is still being filled, so that less is left to do once it is cut.
+type Ahead interface {
+	// EncodeAhead takes the next rows that the open batch got, in the order in which it got them; they stay the caller's. The Commit that
+	// follows is of that batch, or a Recover forgets it. It is called between two Commits.
+	EncodeAhead(ctx context.Context, rows []arrow.RecordBatch)
 }
 
 // Publisher brings dead letters from their table to a topic, beside the pipeline: nothing waits for it. All methods return at once.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -158,17 +159,37 @@ func (c *Committer) encodeRows(ctx context.Context, l *leg, rows []arrow.RecordB
 		return err
 	}
 	l.schema, l.spec = l.lay.schema, l.lay.spec
-	lay := layoutOf(meta, l.schema, c.cfg.Write)
-	lay.spec, lay.order = l.lay.spec, l.lay.order
-	ready, release, err := l.lay.ready(ctx, rows)
+	e, done := c.takeAhead(l, rows)
+	if e == nil {
+		if e, err = newEncoder(meta, l.schema, c.rowLayout(meta, l.lay)); err != nil {
+			return err
+		}
+	}
+	defer e.drop()
+	ready, release, err := l.lay.ready(ctx, rows[done:])
 	if err != nil {
 		return err
 	}
 	defer release()
-	if l.files, err = encodeFiles(ctx, meta, l.schema, lay, ready); err != nil {
+	if l.files, err = e.finish(ctx, ready); err != nil {
 		return err
 	}
+	c.m.ahead.WithLabelValues(c.cfg.Pipeline).Add(float64(countRows(rows[:done])))
 	return sameCount(l.files, rows)
+}
+
+// rowLayout is how rows become files of the table once it is as evo says.
+func (c *Committer) rowLayout(meta table.Metadata, evo evolution) fileLayout {
+	lay := layoutOf(meta, evo.schema, c.cfg.Write)
+	lay.spec, lay.order = evo.spec, evo.order
+	return lay
+}
+
+func countRows(rows []arrow.RecordBatch) (n int64) {
+	for _, r := range rows {
+		n += r.NumRows()
+	}
+	return n
 }
 
 // plainLayout is that of a table which the configuration says nothing of: its own.
@@ -232,10 +253,8 @@ func checkRows(b *engine.Batch) error {
 
 // sameCount is the check on the other side of the encoder.
 func sameCount(files []*output, rows []arrow.RecordBatch) error {
-	var want, got int64
-	for _, r := range rows {
-		want += r.NumRows()
-	}
+	var got int64
+	want := countRows(rows)
 	for _, f := range files {
 		got += f.stats.Rows
 	}

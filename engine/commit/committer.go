@@ -59,6 +59,7 @@ type Committer struct {
 	carriedOut leftOut        // those of them with a record
 	since      time.Time      // of the last snapshot
 	try        *try           // the batch that is being committed
+	ahead      *ahead         // the batch that is being filled; nil before its first rows came
 }
 
 // pinned is the state of a table that the next snapshot is built on.
@@ -96,6 +97,7 @@ var _ engine.Committer = (*Committer)(nil)
 // nothing in the table.
 func (c *Committer) Recover(ctx context.Context) (engine.State, error) {
 	c.ready, c.try, c.carried, c.carriedOut = false, nil, nil, leftOut{}
+	c.dropAhead()
 	st, err := c.recover(ctx)
 	if err != nil {
 		if errors.Is(err, engine.ErrNeedsDecision) {

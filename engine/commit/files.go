@@ -53,44 +53,125 @@ func layoutOf(meta table.Metadata, sc *iceberg.Schema, w datafile.WriteOptions) 
 
 // encodeFiles writes rows as Parquet, a file for each partition value or more where they are large, in memory.
 func encodeFiles(ctx context.Context, meta table.Metadata, sc *iceberg.Schema, lay fileLayout, rows []arrow.RecordBatch) ([]*output, error) {
+	e, err := newEncoder(meta, sc, lay)
+	if err != nil {
+		return nil, err
+	}
+	defer e.drop()
+	return e.finish(ctx, rows)
+}
+
+// encoder makes the files of one batch. Its rows come at once, or some of them before the others; then the files that were begun
+// stay open until the end.
+type encoder struct {
+	meta   table.Metadata
+	schema *iceberg.Schema
+	lay    fileLayout
+	split  *splitter
+	keys   []layout.SortKey
+	sorted bool
+
+	open  map[string]*fileWriter // by partition values
+	order []*fileWriter          // the same as they came
+}
+
+func newEncoder(meta table.Metadata, sc *iceberg.Schema, lay fileLayout) (*encoder, error) {
 	as, err := datafile.ArrowSchema(sc)
 	if err != nil {
 		return nil, err
 	}
-	mem := lay.options.Mem
-	s, err := newSplitter(mem, lay.spec, sc, as)
-	if err != nil {
+	e := &encoder{meta: meta, schema: sc, lay: lay, open: map[string]*fileWriter{}}
+	if e.split, err = newSplitter(lay.options.Mem, lay.spec, sc, as); err != nil {
 		return nil, err
 	}
-	groups, err := s.split(ctx, rows)
+	e.keys, e.sorted = layout.SortKeys(lay.order, sc)
+	return e, nil
+}
+
+// add writes rows into open files, no more than most of them; false when there would be more, or when the files are sorted,
+// for which all rows have to be there. Then nothing but drop may follow.
+func (e *encoder) add(ctx context.Context, rows []arrow.RecordBatch, most int) (bool, error) {
+	if e.sorted {
+		return false, nil
+	}
+	groups, err := e.split.split(ctx, rows)
+	if err != nil {
+		return false, err
+	}
+	defer releaseGroups(groups)
+	for _, g := range groups {
+		w := e.open[g.key]
+		if w == nil {
+			if len(e.open) == most {
+				return false, nil
+			}
+			w = &fileWriter{schema: e.schema, lay: e.lay, values: g.values}
+			e.open[g.key], e.order = w, append(e.order, w)
+		}
+		if err := w.write(g.rows); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// finish writes the last rows and returns all files. A partition that has rows in these alone is written whole before the next,
+// so that many of them do not take memory together.
+func (e *encoder) finish(ctx context.Context, rows []arrow.RecordBatch) ([]*output, error) {
+	groups, err := e.split.split(ctx, rows)
 	if err != nil {
 		return nil, err
 	}
 	defer releaseGroups(groups)
-	keys, sorted := layout.SortKeys(lay.order, sc)
 	var out []*output
+	end := func(w *fileWriter) error {
+		if err := w.end(); err != nil {
+			return err
+		}
+		for _, f := range w.out {
+			f.location, f.partition = snapshot.DataLocation(e.meta, uuid.NewString()+".parquet"), w.values
+			if e.sorted {
+				f.stats.SortOrderID = e.lay.order.OrderID()
+			}
+		}
+		if out = append(out, w.out...); len(out) > maxFiles {
+			return fmt.Errorf("%w: one batch gives more than %d files: choose a coarser partition_by, or a larger layout.file_size", ErrTable, maxFiles)
+		}
+		return nil
+	}
 	for _, g := range groups {
-		if sorted {
-			if err := g.sort(ctx, mem, keys); err != nil {
+		if e.sorted {
+			if err := g.sort(ctx, e.lay.options.Mem, e.keys); err != nil {
 				return nil, err
 			}
 		}
-		files, err := writeGroup(sc, g, lay)
+		w, begun := e.open[g.key]
+		if !begun {
+			w = &fileWriter{schema: e.schema, lay: e.lay, values: g.values}
+		}
+		err := w.write(g.rows)
+		g.release()
+		if err == nil && !begun {
+			err = end(w)
+		}
 		if err != nil {
+			w.drop()
 			return nil, err
 		}
-		g.release()
-		for _, f := range files {
-			f.location, f.partition = snapshot.DataLocation(meta, uuid.NewString()+".parquet"), g.values
-			if sorted {
-				f.stats.SortOrderID = lay.order.OrderID()
-			}
-		}
-		if out = append(out, files...); len(out) > maxFiles {
-			return nil, fmt.Errorf("%w: one batch gives more than %d files: choose a coarser partition_by, or a larger layout.file_size", ErrTable, maxFiles)
+	}
+	for _, w := range e.order {
+		if err := end(w); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// drop gives back what unfinished files hold.
+func (e *encoder) drop() {
+	for _, w := range e.order {
+		w.drop()
+	}
 }
 
 // sort puts the group's rows in order.
@@ -107,45 +188,58 @@ func (g *group) sort(ctx context.Context, mem memory.Allocator, keys []layout.So
 // sizedRows is after how many rows the size of a file is looked at.
 const sizedRows = 64 << 10
 
-// writeGroup writes a group's rows, in order, into files that end near the layout's size.
-func writeGroup(sc *iceberg.Schema, g *group, lay fileLayout) (out []*output, err error) {
-	var buf *bytes.Buffer
-	var w *datafile.Writer
-	end := func() error {
-		st, err := w.Close()
-		out, w = append(out, &output{data: buf.Bytes(), stats: st}), nil
-		return err
-	}
-	defer func() {
-		if w != nil {
-			_, _ = w.Close() // gives its buffers back
-		}
-	}()
-	for _, r := range g.rows {
+// fileWriter writes the rows of one partition value, as they come, into files that end near the layout's size.
+type fileWriter struct {
+	schema *iceberg.Schema
+	lay    fileLayout
+	values map[int]any
+	out    []*output // finished
+
+	buf *bytes.Buffer
+	w   *datafile.Writer // nil between two files
+}
+
+func (f *fileWriter) write(rows []arrow.RecordBatch) (err error) {
+	for _, r := range rows {
 		for from := int64(0); from < r.NumRows(); from += sizedRows {
-			if w == nil {
-				buf = &bytes.Buffer{}
-				if w, err = datafile.NewWriter(buf, sc, lay.options); err != nil {
-					return nil, err
+			if f.w == nil {
+				f.buf = &bytes.Buffer{}
+				if f.w, err = datafile.NewWriter(f.buf, f.schema, f.lay.options); err != nil {
+					return err
 				}
 			}
 			part := r.NewSlice(from, min(from+sizedRows, r.NumRows()))
-			err := w.Write(part)
+			err := f.w.Write(part)
 			part.Release()
 			if err != nil {
-				return nil, err
+				return err
 			}
-			if w.Size() >= lay.size {
-				if err := end(); err != nil {
-					return nil, err
+			if f.w.Size() >= f.lay.size {
+				if err := f.end(); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	if w != nil {
-		return out, end()
+	return nil
+}
+
+// end finishes the file at hand, if there is one.
+func (f *fileWriter) end() error {
+	if f.w == nil {
+		return nil
 	}
-	return out, nil
+	st, err := f.w.Close()
+	f.out, f.w = append(f.out, &output{data: f.buf.Bytes(), stats: st}), nil
+	return err
+}
+
+// drop gives the buffers of an unfinished file back.
+func (f *fileWriter) drop() {
+	if f.w != nil {
+		_, _ = f.w.Close()
+		f.w = nil
+	}
 }
 
 // upload puts the files that are not on storage yet there, a bounded number at a time. Those that arrive stay there

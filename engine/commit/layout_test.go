@@ -3,6 +3,7 @@ package commit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -274,7 +275,9 @@ func TestFilesEndNearTheirSize(t *testing.T) {
 	}
 	col := b.NewInt64Array()
 	rows := array.NewRecordBatch(as, []arrow.Array{col}, 1<<19)
-	out, err := writeGroup(sc, &group{rows: []arrow.RecordBatch{rows}}, fileLayout{options: datafile.DefaultWriteOptions(), size: 1 << 20})
+	w := &fileWriter{schema: sc, lay: fileLayout{options: datafile.DefaultWriteOptions(), size: 1 << 20}}
+	err = errors.Join(w.write([]arrow.RecordBatch{rows}), w.end())
+	out := w.out
 	if err != nil {
 		t.Fatal(err)
 	}

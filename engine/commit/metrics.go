@@ -23,6 +23,7 @@ type Metrics struct {
 	recovered *prometheus.CounterVec
 	sticky    *prometheus.CounterVec
 	schema    *prometheus.CounterVec
+	ahead     *prometheus.CounterVec
 }
 
 // NewMetrics registers the series; reg may be nil.
@@ -41,8 +42,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		sticky:    counter("firn_commit_sticky_total", "Records that were in the dead-letter table already when they came again, and were left out."),
 		schema:    counter("firn_commit_schema_changes_total", "Changes of the table's schema that a commit made for rows that needed them: add, widen.", "change"),
 	}
+	m.ahead = counter("firn_commit_ahead_rows_total", "Rows that were encoded while their batch was still being filled.")
 	if reg != nil {
-		reg.MustRegister(m.seconds, m.outcomes, m.files, m.bytes, m.recovered, m.sticky, m.schema)
+		reg.MustRegister(m.seconds, m.outcomes, m.files, m.bytes, m.recovered, m.sticky, m.schema, m.ahead)
 	}
 	return m
 }

@@ -21,6 +21,7 @@ import (
 
 // group is the rows of one partition value, in batches that the group owns.
 type group struct {
+	key    string      // of the values
 	values map[int]any // by partition field id, as manifests want them
 	rows   []arrow.RecordBatch
 }
@@ -108,7 +109,7 @@ func (s *splitter) split(ctx context.Context, rows []arrow.RecordBatch) (out []*
 			if len(out) == maxFiles {
 				return nil, fmt.Errorf("%w: one batch has rows of more than %d partitions: choose a coarser partition_by, or bound the values in the contract", ErrTable, maxFiles)
 			}
-			g = &group{values: values}
+			g = &group{key: key, values: values}
 			byKey[key] = g
 			out = append(out, g)
 		}

@@ -259,6 +259,7 @@ func (a *writer) run() error {
 		shown = keeps{a.tail}
 	}
 	cfg := engine.DefaultConfig()
+	cfg.AheadRows = 2 // so that batches of a few rows are encoded ahead, too
 	cfg.CommitInterval, cfg.DrainTimeout, cfg.Standby = units.Duration(2*tick), units.Duration(time.Second), units.Duration(time.Second)
 	cfg.RetryMax = units.Duration(time.Second)
 	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.Config{MaxRows: maxRows, MaxBytes: 1 << 20}, time.Now),
