@@ -160,18 +160,15 @@ func (d *Avro) planOf(id uint32) *avroPlan {
 	p := d.plans[id]
 	if p == nil {
 		s, err := d.schemas.Schema(id)
-		switch {
-		case err == nil:
-			if p = d.planText(s); p == nil {
+		if err != nil {
+			var fail failure
+			if fail, d.halt = schemaFailure(id, err); d.halt != nil {
 				return nil
 			}
-		case errors.Is(err, registry.ErrNotFound):
 			// Not kept: the registry may come to know it, and remembers for a while by itself that it does not.
-			return &avroPlan{failure: failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}}
-		case errors.Is(err, registry.ErrUnusable):
-			return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(err.Error(), maxMessage)}}
-		default:
-			d.halt = err
+			return &avroPlan{failure: fail}
+		}
+		if p = d.planText(s); p == nil {
 			return nil
 		}
 		if len(d.plans) >= maxPlans {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/registry"
 )
 
 // Keywords that describe and never decide; they are read over.
@@ -37,12 +38,20 @@ var (
 )
 
 // LoadContract reads a contract. Errors wrap ErrContract and name the JSON pointer and the nearest thing that works.
-func LoadContract(raw []byte, name string) (*Contract, error) {
+func LoadContract(raw []byte, name string) (*Contract, error) { return LoadJSONSchema(raw, nil, name) }
+
+// LoadJSONSchema is LoadContract for a schema that refers to others by their names in the registry.
+func LoadJSONSchema(raw []byte, refs []registry.Reference, name string) (*Contract, error) {
 	doc, err := parseTree(raw, maxContractDepth)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s is not a JSON document: %w", ErrContract, name, err)
 	}
-	p := contractParser{doc: doc}
+	p := contractParser{doc: doc, others: map[string]*tree{}}
+	for _, r := range refs {
+		if p.others[r.Name], err = parseTree([]byte(r.Text), maxContractDepth); err != nil {
+			return nil, fmt.Errorf("%w: %s: the schema %s that it refers to is not a JSON document: %w", ErrContract, name, r.Name, err)
+		}
+	}
 	root, err := p.schema(doc, "", 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s%w", ErrContract, name, err)
@@ -81,8 +90,9 @@ const maxContractTypes = 10_000
 
 // contractParser turns the document into value types.
 type contractParser struct {
-	doc   *tree
-	types int // made so far
+	doc    *tree
+	others map[string]*tree // schemas that may be referred to, by name
+	types  int              // made so far
 }
 
 // problem is an error at a pointer, printed as "#/properties/x: …" after the contract's name.
@@ -106,6 +116,13 @@ func (p *contractParser) schema(t *tree, at string, depth int) (*valueType, erro
 	}
 	if ref := t.get("$ref"); ref != nil {
 		return p.ref(t, ref, at, depth)
+	}
+	if value, where := t.orNull(); value != nil {
+		v, err := p.schema(value, at+where, depth+1)
+		if err == nil {
+			v.nullable = true
+		}
+		return v, err
 	}
 	name, nullable, err := p.typeOf(t, at)
 	if err != nil {
@@ -134,11 +151,34 @@ func (p *contractParser) schema(t *tree, at string, depth int) (*valueType, erro
 	return v, p.limits(t, v, at)
 }
 
-// ref follows a reference inside the document, the only kind there is: a contract is one file.
+// orNull is the schema of the value in a choice of it and null, which is how generators of schemas write what may be null; nil
+// where t is none, or says more.
+func (t *tree) orNull() (value *tree, at string) {
+	for _, key := range []string{"oneOf", "anyOf"} {
+		list := t.get(key)
+		if list == nil || len(list.vals) != 2 || slices.ContainsFunc(t.keys, func(k string) bool { return k != key && !slices.Contains(annotations, k) }) {
+			continue
+		}
+		for i, v := range list.vals {
+			if name, _ := v.get("type").str(); name == "null" {
+				return list.vals[1-i], "/" + key + "/" + strconv.Itoa(1-i)
+			}
+		}
+	}
+	return nil, ""
+}
+
+// ref follows a reference inside the document, or to another one that the registry has for it.
 func (p *contractParser) ref(t, ref *tree, at string, depth int) (*valueType, error) {
-	target, ok := ref.str()
-	if !ok || !(strings.HasPrefix(target, "#/$defs/") || strings.HasPrefix(target, "#/definitions/")) {
-		return nil, problemf(at+"/$ref", "only references inside the file work: \"#/$defs/name\"")
+	target, _ := ref.str()
+	file, place, _ := strings.Cut(target, "#")
+	if other := p.others[file]; other != nil {
+		defer func(doc *tree) { p.doc = doc }(p.doc)
+		p.doc = other
+	}
+	inside := strings.HasPrefix(place, "/$defs/") || strings.HasPrefix(place, "/definitions/")
+	if known := file == "" && inside || p.others[file] != nil && (place == "" || inside); !known {
+		return nil, problemf(at+"/$ref", "only references inside the file work, \"#/$defs/name\", and those to schemas that the registry has as this one's references")
 	}
 	for _, k := range t.keys {
 		if k != "$ref" && k != "$defs" && k != "definitions" && !slices.Contains(annotations, k) {
@@ -146,7 +186,7 @@ func (p *contractParser) ref(t, ref *tree, at string, depth int) (*valueType, er
 		}
 	}
 	def := p.doc
-	for _, token := range strings.Split(target[2:], "/") {
+	for _, token := range strings.Split(place, "/")[1:] {
 		token = engine.UnescapePointer(token)
 		next := def.get(token)
 		if next == nil {
@@ -160,7 +200,7 @@ func (p *contractParser) ref(t, ref *tree, at string, depth int) (*valueType, er
 		}
 		def = next
 	}
-	v, err := p.schema(def, target[1:], depth+1)
+	v, err := p.schema(def, place, depth+1)
 	if err != nil {
 		return nil, err
 	}

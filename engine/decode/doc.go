@@ -15,8 +15,11 @@
 // twice is put into a form where it comes once. The writer's schema says only which message an event is. A map with a key
 // twice is a dead letter, as it is in JSON and Avro.
 //
+// NewFramedJSON reads JSON with the header of the wire format before it: by the contract's plan, or where it follows the schemas of
+// ids, by one made for each over the same columns.
+//
 // The table's schema may be behind the contract's: what it lacks has columns with ids that are nobody's yet
-// (internal/evolve), and the commit that first needs them gives them theirs. With Follow (Avro, Protobuf) the contract itself grows
+// (internal/evolve), and the commit that first needs them gives them theirs. With Follow the contract itself grows
 // with the schemas that ids name: the batch ends, reader and columns are made anew, and the same records are read once more.
 // Schemas that cannot be followed go by Options.OnIncompatible.
 //

@@ -2,7 +2,6 @@ package decode
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"math"
@@ -225,17 +224,14 @@ func (d *Protobuf) schemaOf(id uint32) *protoSchema {
 	s := d.files[id]
 	if s == nil {
 		raw, err := d.schemas.Schema(id)
-		switch {
-		case err == nil:
-			s = compiled(id, raw)
-		case errors.Is(err, registry.ErrNotFound): // not kept: the registry may come to know it
-			return &protoSchema{failure: failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}}
-		case errors.Is(err, registry.ErrUnusable):
-			return &protoSchema{failure: failure{reason: ReasonUnusableSchema, message: cut(err.Error(), maxMessage)}}
-		default:
-			d.halt = err
-			return nil
+		if err != nil {
+			var fail failure
+			if fail, d.halt = schemaFailure(id, err); d.halt != nil {
+				return nil
+			}
+			return &protoSchema{failure: fail} // not kept: the registry may come to know it
 		}
+		s = compiled(id, raw)
 		if len(d.files) >= maxPlans {
 			clear(d.files)
 		}

@@ -291,7 +291,7 @@ func (p Pipeline) follows() bool {
 
 // framed tells that events may begin with Confluent's header.
 func (p Pipeline) framed() bool {
-	return (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone
+	return (p.Format == formatAvro || p.Format == formatProtobuf) && p.Framing != framingNone || p.Format == formatJSON && p.Registry.URL != ""
 }
 
 func (p Pipeline) engine() engine.Config {

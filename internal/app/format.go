@@ -46,13 +46,16 @@ type format struct {
 // checkFormat holds what a format needs, and what means nothing with it.
 func (p Pipeline) checkFormat() error {
 	switch {
-	case p.Schema == "" && p.contract == nil && (p.isJSON() || p.Registry.URL == ""):
-		if p.isJSON() {
-			return errors.New("schema: name the JSON Schema file of the events")
-		}
+	case p.Schema == "" && p.contract == nil && p.isJSON() && p.Registry.URL == "":
+		return errors.New("schema: name the JSON Schema file of the events, or registry.url to read what their subject has there")
+	case p.Schema == "" && p.contract == nil && p.Registry.URL == "":
 		return fmt.Errorf("schema: name the %s schema file of the events, or registry.url to read what their subject has there", p.Format)
-	case p.isJSON() && (p.Registry.URL != "" || p.Subject != ""):
-		return errors.New("registry: JSON events name no schema, their contract is the file in schema; take registry and subject out")
+	case p.Format == formatLines && p.Registry.URL != "":
+		return errors.New("registry: lines name no schema, their contract is the file in schema; take registry out")
+	case p.Format == formatJSON && p.Registry.URL == "" && p.Subject != "":
+		return errors.New("subject: it is one of a registry's: set registry.url, or take subject out")
+	case p.Format == formatJSON && p.Schema == "" && p.contract == nil && p.Envelope.Type != "":
+		return errors.New("envelope: in JSON the schema is that of the row, and the registry has that of the whole envelope: name the row's file in schema")
 	case !p.isJSON() && p.Rest != "":
 		return errors.New("rest: only JSON events have fields that their schema does not name; take it out")
 	case p.Format == formatLines && p.Envelope.Type != "":
@@ -150,7 +153,7 @@ func (f *format) loadSchema(raw []byte, refs []registry.Reference, name string) 
 		}
 		return decode.LoadAvro(raw, texts, name)
 	}
-	return decode.LoadContract(raw, name)
+	return decode.LoadJSONSchema(raw, refs, name)
 }
 
 // isDescriptorSet tells a FileDescriptorSet by its name. A subject of the registry's is text.
@@ -181,7 +184,7 @@ func (f *format) contractNow(ctx context.Context) (*decode.Contract, error) {
 	return f.load([]byte(s.Text), s.References, "the registry's subject "+subject+" (version latest)")
 }
 
-var registryTypes = map[string]string{formatAvro: registry.TypeAvro, formatProtobuf: registry.TypeProtobuf}
+var registryTypes = map[string]string{formatAvro: registry.TypeAvro, formatProtobuf: registry.TypeProtobuf, formatJSON: registry.TypeJSON}
 
 // transform is the pipeline's transform on the contract; nil without one.
 func (f *format) transform(c *decode.Contract) (*transform.Plan, error) {
@@ -237,6 +240,9 @@ func (f *format) plainDecoder(c *decode.Contract, sc *iceberg.Schema, onIncompat
 		return decode.NewAvro(c, sc, decode.AvroOptions{Options: o, Schemas: schemas, Writers: f.writers, Follow: f.cfg.follows()})
 	case formatProtobuf:
 		return decode.NewProtobuf(c, sc, decode.ProtobufOptions{Options: o, Schemas: schemas, Plain: f.cfg.Framing == framingNone, Follow: f.cfg.follows()})
+	}
+	if f.cfg.framed() {
+		return decode.NewFramedJSON(c, sc, decode.JSONOptions{Options: o, Schemas: schemas, Follow: f.cfg.follows()})
 	}
 	return decode.NewJSON(c, sc, o)
 }

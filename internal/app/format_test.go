@@ -276,6 +276,41 @@ func TestProtobufPipeline(t *testing.T) {
 	}
 }
 
+// A JSON pipeline from the registry's schema to the table: the subject's schema makes it, a newer one that an event names brings
+// a column, and a registry that is away delays.
+func TestJSONPipelineWithARegistry(t *testing.T) {
+	schema := func(more string) string {
+		return `{"type":"object","required":["id"],"properties":{"id":{"type":"string"},"at":{"$ref":"place.json"}` + more + `}}`
+	}
+	refs := `"schemaType":"JSON","references":[{"name":"place.json","subject":"place","version":1}],"schema":`
+	reg := &schemaServer{answers: map[string]string{
+		"/schemas/ids/1":                         `{` + refs + quoted(schema("")) + `}`,
+		"/schemas/ids/2":                         `{` + refs + quoted(schema(`,"note":{"oneOf":[{"type":"null"},{"type":"string"}]}`)) + `}`,
+		"/subjects/place/versions/1":             `{"id":7,"schemaType":"JSON","schema":` + quoted(`{"type":"object","properties":{"lat":{"type":"number"}}}`) + `}`,
+		"/subjects/orders-value/versions/latest": `{"id":1,` + refs + quoted(schema("")) + `}`,
+	}}
+	srv := httptest.NewServer(reg)
+	defer srv.Close()
+	p, c := upPipeline(t, Pipeline{Name: "orders", Topic: "orders", Format: "json", Table: "shop.orders",
+		CommitInterval: units.Duration(200 * time.Millisecond), Registry: registry.Config{URL: srv.URL, Wait: units.Duration(300 * time.Millisecond)}})
+	defer down(t, p)
+	eventually(t, "it runs", func() (bool, string) { s, why := onlyPipeline(t, c); return s.Verdict.State == StateOK, why })
+	reg.down.Store(true)
+	produce(t, p, "orders", framed(1, `{"id":"a","at":{"lat":1.5}}`), framed(2, `{"id":"b","note":"n"}`), `{"id":"c"}`, framed(2, `{"id":1}`), framed(9, `{"id":"d"}`))
+	eventually(t, "trouble shows", func() (bool, string) {
+		s, why := onlyPipeline(t, c)
+		return s.Verdict.State == StateDegraded && strings.Contains(why, "schema registry"), string(s.Verdict.State) + " " + why
+	})
+	reg.down.Store(false)
+	settled(t, c, 2, 3)
+	if got := strings.Join(rowsOf(t, c, catalog.Identifier{"shop", "orders"}, "id", "at", "note"), "|"); got != `a {"lat":1.5} (null)|b (null) n` {
+		t.Errorf("rows %q", got)
+	}
+	if got := strings.Join(rowsOf(t, c, catalog.Identifier{"shop", "orders_dead"}, "reason", "place", "schema_id"), "|"); got != "wrong_magic  (null)|wrong_type /id 2|unknown_schema  9" {
+		t.Errorf("dead letters %q", got)
+	}
+}
+
 // A stop does not wait for a registry that is away.
 func TestAStopDoesNotWaitForTheRegistry(t *testing.T) {
 	reg := &schemaServer{answers: map[string]string{"/subjects/orders-value/versions/latest": `{"id":2,"schema":` + quoted(orderV2) + `}`}}
@@ -322,7 +357,11 @@ func TestFormatsAreChecked(t *testing.T) {
 		"format: avro, schema: a.avsc, writer_schemas: [a.avsc]":                          "",
 		"format: avro": "registry.url",
 		"format: json": "JSON Schema file",
-		"format: json, schema: a.json, registry: {url: 'http://127.0.0.1:1'}":                    "JSON events name no schema",
+		"format: json, schema: a.json, registry: {url: 'http://127.0.0.1:1'}":                    "",
+		"format: json, registry: {url: 'http://127.0.0.1:1'}, subject: s":                        "",
+		"format: json, schema: a.json, subject: s":                                               "set registry.url",
+		"format: json, registry: {url: 'http://127.0.0.1:1'}, envelope: {type: debezium}":        "name the row's file in schema",
+		"format: json_lines, schema: a.json, registry: {url: 'http://127.0.0.1:1'}":              "lines name no schema",
 		"format: json, schema: a.json, writer_schemas: [a.avsc]":                                 "single-object",
 		"format: avro, schema: a.avsc, subject: s":                                               "keep one of them",
 		"format: avro, schema: bad.avsc":                                                         `did you mean "record"`,
