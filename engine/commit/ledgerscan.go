@@ -3,7 +3,6 @@ package commit
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +19,7 @@ import (
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/past"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -60,29 +60,9 @@ func newLedgerScan(wh *objstore.Warehouse, meta table.Metadata) (*ledgerScan, er
 	return s, nil
 }
 
-// bounds is what a manifest tells of a file's ledger.
-type bounds struct {
-	known    bool // all four ends are there
-	empty    bool // every offset is null: no row came from Kafka
-	low, top int32
-	upper    int64
-}
-
-func (s *ledgerScan) boundsOf(f iceberg.DataFile) bounds {
-	if f.Count() == 0 {
-		return bounds{known: true, empty: true}
-	}
-	if n, ok := f.NullValueCounts()[s.offset]; ok && n == f.Count() {
-		return bounds{known: true, empty: true}
-	}
-	low, lok := f.LowerBoundValues()[s.partition]
-	top, tok := f.UpperBoundValues()[s.partition]
-	upper, uok := f.UpperBoundValues()[s.offset]
-	if !lok || !tok || !uok || len(low) != 4 || len(top) != 4 || len(upper) != 8 {
-		return bounds{}
-	}
-	return bounds{known: true, low: int32(binary.LittleEndian.Uint32(low)), top: int32(binary.LittleEndian.Uint32(top)),
-		upper: int64(binary.LittleEndian.Uint64(upper))}
+// boundsOf is what a manifest tells of a file's ledger.
+func (s *ledgerScan) boundsOf(f iceberg.DataFile) past.Bounds {
+	return past.BoundsOf(f, s.partition, s.offset)
 }
 
 // last returns per partition the greatest offset among the rows. A file is opened only while its statistics leave
@@ -90,68 +70,46 @@ func (s *ledgerScan) boundsOf(f iceberg.DataFile) bounds {
 func (s *ledgerScan) last(ctx context.Context, files []snapshot.File) (offset.Vector, error) {
 	type candidate struct {
 		f snapshot.File
-		b bounds
+		b past.Bounds
 	}
-	var cs []candidate
-	for _, f := range files {
-		if b := s.boundsOf(f); !b.empty {
-			cs = append(cs, candidate{f, b})
-		}
+	cs := make([]candidate, len(files))
+	for i, f := range files {
+		cs[i] = candidate{f, s.boundsOf(f)}
 	}
 	slices.SortStableFunc(cs, func(a, b candidate) int { // the unknown first, then by what they may add
-		if a.b.known != b.b.known {
-			if a.b.known {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Compare(b.b.upper, a.b.upper)
+		return cmp.Compare(b.b.Last(), a.b.Last())
 	})
-	v := offset.Vector{}
+	greater := past.Rows{From: offset.Vector{}} // than those that were seen
 	for _, c := range cs {
-		if c.b.known && settled(v, c.b) {
+		if !greater.MayHold(c.b) {
 			continue
 		}
 		err := s.read(ctx, c.f, func(p int32, o int64) error {
-			if at, ok := v[p]; !ok || o > at {
-				v[p] = o
-			}
+			greater.From[p] = max(greater.From[p], o+1)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
+	v := offset.Vector{}
+	for p, next := range greater.From {
+		v[p] = next - 1
+	}
 	return v, nil
-}
-
-// maxSpan bounds the partitions between two bounds that are looked at one by one.
-const maxSpan = 1 << 16
-
-// settled reports that a file within b cannot hold a greater offset than v for any partition.
-func settled(v offset.Vector, b bounds) bool {
-	if int64(b.top)-int64(b.low) > maxSpan {
-		return false
-	}
-	for p := int64(b.low); p <= int64(b.top); p++ {
-		if at, ok := v[int32(p)]; !ok || at < b.upper {
-			return false
-		}
-	}
-	return true
 }
 
 // from returns the rows at or beyond v, offsets by partition; a partition that v does not know is taken whole.
 func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.Vector) (sticky, error) {
 	out := sticky{}
 	n := 0
+	rows := past.Rows{From: v.Clone()} // never nil: that would be rows without a place as well
 	for _, f := range files {
-		b := s.boundsOf(f)
-		if b.empty || (b.known && allBelow(v, b)) {
+		if !rows.MayHold(s.boundsOf(f)) {
 			continue
 		}
 		err := s.readLines(ctx, f, func(p int32, o int64, line int32) error {
-			if at, ok := v[p]; ok && o < at {
+			if !rows.Holds(p, o) {
 				return nil
 			}
 			if n++; n > maxSticky {
@@ -165,19 +123,6 @@ func (s *ledgerScan) from(ctx context.Context, files []snapshot.File, v offset.V
 		}
 	}
 	return out, nil
-}
-
-// allBelow reports that all rows of a file within b lie below v.
-func allBelow(v offset.Vector, b bounds) bool {
-	if int64(b.top)-int64(b.low) > maxSpan {
-		return false
-	}
-	for p := int64(b.low); p <= int64(b.top); p++ {
-		if at, ok := v[int32(p)]; !ok || b.upper >= at {
-			return false
-		}
-	}
-	return true
 }
 
 // read calls fn with where each row of the file came from.

@@ -71,6 +71,18 @@ type Bounds struct {
 	firstP, lastP   int32
 	firstAt, lastAt int64
 	nulls           bool // perhaps rows without ledger values
+	none            bool // no row has them
+}
+
+// Last is an offset that no row of the file exceeds: that of its greatest as far as statistics tell it, -1 where no row has one.
+func (b Bounds) Last() int64 {
+	switch {
+	case b.none:
+		return -1
+	case !b.known:
+		return math.MaxInt64
+	}
+	return b.lastAt
 }
 
 // LedgerColumns are the field ids of the columns that ranges are about; ok is false for a table that Firn does not
@@ -83,6 +95,10 @@ func LedgerColumns(sc *iceberg.Schema) (partition, offs int, ok bool) {
 
 func BoundsOf(df iceberg.DataFile, partition, offs int) Bounds {
 	b := Bounds{}
+	if n, ok := df.NullValueCounts()[offs]; df.Count() == 0 || ok && n == df.Count() {
+		b.none = true
+		return b
+	}
 	lo, up := df.LowerBoundValues(), df.UpperBoundValues()
 	p0, ok0 := intBound(lo[partition])
 	p1, ok1 := intBound(up[partition])
@@ -112,7 +128,12 @@ func intBound(b []byte) (int64, bool) {
 
 // MayHold reports whether a file with these bounds can hold a row of the range. It errs on the side of yes.
 func (r Rows) MayHold(b Bounds) bool {
-	if r.All() || !b.known {
+	switch {
+	case r.All():
+		return true
+	case b.none:
+		return false
+	case !b.known:
 		return true
 	}
 	overlaps := func(p int32) bool {

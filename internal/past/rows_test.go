@@ -2,11 +2,13 @@ package past
 
 import (
 	"encoding/binary"
+	"math"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 	"pgregory.net/rapid"
 
 	"github.com/firnlake/firn/internal/ledger"
@@ -87,6 +89,43 @@ func TestRowRange(t *testing.T) {
 			t.Fatalf("%+v does not hold all of a file with %+v", cut, stats)
 		}
 	})
+}
+
+// TestBoundsOfAFile: what statistics leave open may hold anything; a file in which no row came from Kafka holds nothing of any range
+// but that of all rows.
+func TestBoundsOfAFile(t *testing.T) {
+	const partition, offs = 1, 2
+	four, eight := binary.LittleEndian.AppendUint32(nil, 3), func(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
+	bounds := func(rows, nulls int64, lower, upper map[int][]byte) Bounds {
+		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "s3://b/f.parquet", iceberg.ParquetFile, nil, nil, nil, rows, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return BoundsOf(b.NullValueCounts(map[int]int64{partition: nulls, offs: nulls}).LowerBoundValues(lower).UpperBoundValues(upper).Build(), partition, offs)
+	}
+	known := bounds(5, 0, map[int][]byte{partition: four, offs: eight(10)}, map[int][]byte{partition: four, offs: eight(19)})
+	open := bounds(5, 0, nil, map[int][]byte{partition: four, offs: eight(19)})
+	none := bounds(5, 5, nil, nil)
+	for _, c := range []struct {
+		name   string
+		b      Bounds
+		last   int64
+		from19 bool // may hold a row of partition 3 from 19 on
+		from20 bool
+		any    bool // may hold a row at all
+	}{{"known", known, 19, true, false, true}, {"open", open, math.MaxInt64, true, true, true}, {"none", none, -1, false, false, true}} {
+		if got := c.b.Last(); got != c.last {
+			t.Errorf("%s: the last offset is %d, want %d", c.name, got, c.last)
+		}
+		for at, want := range map[int64]bool{19: c.from19, 20: c.from20} {
+			if got := (Rows{From: offset.Vector{3: at}}).MayHold(c.b); got != want {
+				t.Errorf("%s: may hold rows from %d on: %t", c.name, at, got)
+			}
+		}
+		if got := (Rows{}).MayHold(c.b); got != c.any {
+			t.Errorf("%s: may hold any row: %t", c.name, got)
+		}
+	}
 }
 
 func TestIntBound(t *testing.T) {
