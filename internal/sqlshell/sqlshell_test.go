@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -310,6 +311,17 @@ func TestVisibleLeavesNothingThatActs(t *testing.T) {
 	} {
 		if got := visible(in); got != want {
 			t.Errorf("%q gives %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestFloats: numbers of usual sizes have no exponent, and every text reads back as the number.
+func TestFloats(t *testing.T) {
+	for f, want := range map[float64]string{0: "0", 180111.24: "180111.24", 1850769.5: "1850769.5", 1e20: "100000000000000000000", 1e21: "1e+21",
+		-1e-6: "-0.000001", 9e-7: "9e-07", math.Inf(-1): "-Inf"} {
+		got := string(appendFloat(nil, f, 64))
+		if back, err := strconv.ParseFloat(got, 64); got != want || err != nil || back != f {
+			t.Errorf("%v is printed as %s, want %s", f, got, want)
 		}
 	}
 }

@@ -38,9 +38,9 @@ func appendText(dst []byte, a arrow.Array, i int) []byte {
 	case bytesArray:
 		return append(append(dst, '\\', 'x'), hex.EncodeToString(a.Value(i))...)
 	case *array.Float32:
-		return strconv.AppendFloat(dst, float64(a.Value(i)), 'g', -1, 32)
+		return appendFloat(dst, float64(a.Value(i)), 32)
 	case *array.Float64:
-		return strconv.AppendFloat(dst, a.Value(i), 'g', -1, 64)
+		return appendFloat(dst, a.Value(i), 64)
 	}
 	if nested(a) {
 		return appendJSON(dst, a, i)
@@ -108,6 +108,16 @@ func appendScalar(dst []byte, a arrow.Array, i int) []byte {
 		return a.Value(i).ToTime(a.DataType().(*arrow.Time64Type).Unit).AppendFormat(dst, "15:04:05.999999999")
 	}
 	return append(dst, a.ValueStr(i)...)
+}
+
+// appendFloat prints the shortest text that reads back as f, with an exponent only where the digits would run on: Go's own bound
+// of 21 would print 1850769.5 as 1.8507695e+06 in one row and 180111.24 in the next.
+func appendFloat(dst []byte, f float64, bits int) []byte {
+	form := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		form = 'e'
+	}
+	return strconv.AppendFloat(dst, f, form, -1, bits)
 }
 
 // appendTime prints an instant in UTC with a Z, or a time of day without a zone as it stands.
@@ -212,7 +222,7 @@ func appendJSONFloat(dst []byte, f float64, bits int) []byte {
 	case math.IsInf(f, -1):
 		return append(dst, `"-Infinity"`...)
 	}
-	return strconv.AppendFloat(dst, f, 'g', -1, bits)
+	return appendFloat(dst, f, bits)
 }
 
 const hexDigits = "0123456789abcdef"
