@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,9 +24,9 @@ import (
 	"github.com/firnlake/firn/internal/objstore"
 )
 
-// lockStripes is how many locks the tables share. Commits of one process to one table queue here rather
-// than fail against each other in the database.
-const lockStripes = 256
+// lockStripes is how many locks the tables share: enough that of a thousand that commit at once few wait for another table.
+// Commits of one process to one table queue here rather than fail against each other in the database.
+const lockStripes = 8192
 
 // maxNameBytes bounds one part of a name.
 const maxNameBytes = 1024
@@ -130,7 +131,7 @@ func (s *Service) Close(ctx context.Context) error {
 
 // lock takes the stripes in ascending order, so that two transactions cannot wait for each other.
 func (s *Service) lock(ctx context.Context, names []catalog.Identifier) (unlock func(), err error) {
-	var want [lockStripes]bool
+	var want, held []uint32
 	for _, n := range names {
 		h := uint32(2166136261)
 		for _, part := range n {
@@ -139,18 +140,15 @@ func (s *Service) lock(ctx context.Context, names []catalog.Identifier) (unlock 
 			}
 			h = (h ^ 0xff) * 16777619
 		}
-		want[h%lockStripes] = true
+		want = append(want, h%lockStripes)
 	}
-	var held []int
+	slices.Sort(want)
 	unlock = func() {
 		for _, i := range held {
 			<-s.locks[i]
 		}
 	}
-	for i, w := range want {
-		if !w {
-			continue
-		}
+	for _, i := range slices.Compact(want) {
 		select {
 		case s.locks[i] <- struct{}{}:
 			held = append(held, i)
