@@ -68,7 +68,7 @@ func newMetrics(reg prometheus.Registerer, store *sqlstore.Store) (*metrics, err
 	db := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "firn_catalog_db_bytes",
 		Help: "Size of the catalog's database with its log."}, func() float64 { return float64(store.Bytes()) })
 	statements := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "firn_catalog_db_statements_total",
-		Help: "Statements sent to the catalog's database, with those that begin and end transactions; on Postgres each is a round trip."},
+		Help: "Statements sent to the catalog's database, with those that begin and end transactions; on Postgres each is a round trip, and what commits of several tables share counts once."},
 		func() float64 { return float64(store.Statements()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
 		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, db, statements} {

@@ -13,7 +13,8 @@
 // Two kinds of database hold the same tables. SQLite, embedded: one process at a time writes, others wait for the
 // file's lock; in it the writes that have gathered share a transaction, each in a savepoint, so that many tables do not wait for as
 // many disk flushes (group.go). Postgres: any number of catalogs share it, with no leader; the swap of the head row decides between
-// commits to one table, and what looks for free names or places runs under one advisory lock. All SQL is written once;
+// commits to one table, and what looks for free names or places runs under one advisory lock. Commits of one process that come while
+// others are under way share a transaction there too (swaps.go). All SQL is written once;
 // dialect has the few places where the two differ.
 //
 // A change that carries a Receipt leaves it in its own transaction, so that the effect and the memory of it are one.

@@ -13,21 +13,23 @@ import (
 // maxGroup bounds the writes that share one transaction, so that none waits for an unbounded number of others.
 const maxGroup = 64
 
-// queue is the writes that wait for SQLite's one writer. What a transaction costs is mostly that its end is forced to disk, so
-// those that have gathered meanwhile go into the next one together, each in a savepoint of its own. With one at a time
-// tables would wait for as many disk flushes as there are tables.
+// queue is the writes that wait for their turn. What a transaction costs is mostly that its end is forced to disk, so
+// those that have gathered meanwhile go into the next one together: on SQLite, which has one writer, each in a savepoint of its own,
+// on Postgres in one statement (swaps.go). With one at a time tables would wait for as many disk flushes as there are tables.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*job
 }
 
-// job is one write.
+// job is one write: what fn does, or, on Postgres, a plain commit.
 type job struct {
-	ctx  context.Context
-	what string
-	fn   func(*tx) error
-	err  error         // set before done
-	done chan struct{} // closed when err is known
+	ctx    context.Context
+	what   string
+	fn     func(*tx) error
+	change *Change
+	head   Head          // after the change; set before done
+	err    error         // set before done
+	done   chan struct{} // closed when err is known
 }
 
 func (q *queue) add(j *job) {
@@ -36,14 +38,28 @@ func (q *queue) add(j *job) {
 	q.waiting = append(q.waiting, j)
 }
 
-// take gives the oldest writes.
-func (q *queue) take() []*job {
+// take gives the oldest writes. Those whose caller has gone end here, and are not run.
+func (q *queue) take() (jobs []*job) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	n := min(len(q.waiting), maxGroup)
 	taken := slices.Clone(q.waiting[:n])
 	q.waiting = slices.Delete(q.waiting, 0, n)
-	return taken
+	q.mu.Unlock()
+	for _, j := range taken {
+		if err := j.ctx.Err(); err != nil {
+			j.end(fmt.Errorf("%s: %w: %w", j.what, catalog.ErrUnavailable, err))
+			continue
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
+// has tells whether a write waits yet.
+func (q *queue) has(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Contains(q.waiting, j)
 }
 
 // leave takes a write out, if nobody has taken it yet.
@@ -65,8 +81,12 @@ func (j *job) end(err error) {
 // write runs fn in a write transaction, alone or with others' in savepoints; its effect is kept only with it, and fn is
 // run once. The error of COMMIT itself is ErrUnknownOutcome unless SQLite says that it did not happen.
 func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) error {
-	j := &job{ctx: ctx, what: what, fn: fn, done: make(chan struct{})}
-	s.queue.add(j)
+	return await(&s.queue, &job{ctx: ctx, what: what, fn: fn, done: make(chan struct{})}, s.turn, s.closed, s.lead)
+}
+
+// await has a write done. Whoever of those that wait gets the turn leads: it does what has gathered, and passes the turn on.
+func await[T any](q *queue, j *job, turn chan T, closed <-chan struct{}, lead func(T)) error {
+	q.add(j)
 	for {
 		select {
 		case <-j.done: // before another turn
@@ -77,15 +97,20 @@ func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) e
 		select {
 		case <-j.done:
 			return j.err
-		case c := <-s.turn:
-			s.lead(c)
-			continue
-		case <-s.closed:
-			why = fmt.Errorf("%s: %w: the catalog's database is closed", what, catalog.ErrUnavailable)
-		case <-ctx.Done():
-			why = fmt.Errorf("%s: waiting for the catalog's database: %w: %w", what, catalog.ErrUnavailable, ctx.Err())
+		case t := <-turn:
+			if q.has(j) {
+				lead(t)
+				continue
+			}
+			turn <- t // for one that waits: this write is under way
+			<-j.done
+			return j.err
+		case <-closed:
+			why = fmt.Errorf("%s: %w: the catalog's database is closed", j.what, catalog.ErrUnavailable)
+		case <-j.ctx.Done():
+			why = fmt.Errorf("%s: waiting for the catalog's database: %w: %w", j.what, catalog.ErrUnavailable, j.ctx.Err())
 		}
-		if s.queue.leave(j) {
+		if q.leave(j) {
 			return why
 		}
 		<-j.done // it is under way: done or not, never left to who waits for it
@@ -96,14 +121,7 @@ func (s *sqliteDB) write(ctx context.Context, what string, fn func(*tx) error) e
 // lead runs the writes that wait, in one transaction, and passes the turn on.
 func (s *sqliteDB) lead(c *sqliteConn) {
 	defer func() { s.turn <- c }()
-	var jobs []*job
-	for _, j := range s.queue.take() {
-		if err := j.ctx.Err(); err != nil {
-			j.end(fmt.Errorf("%s: %w: %w", j.what, catalog.ErrUnavailable, err))
-			continue
-		}
-		jobs = append(jobs, j)
-	}
+	jobs := s.queue.take()
 	if len(jobs) == 0 {
 		return
 	}

@@ -20,8 +20,9 @@ const postgresName = `WITH named AS (INSERT INTO metadata_files (table_id, versi
 // process recorded a file of the same version first, that one. ErrNoSuchTable when the table is gone.
 func (s *Store) Materialized(ctx context.Context, tableID int64, f MetadataFile) (location string, err error) {
 	if q := s.speaks().name; q != "" {
-		err = s.writeOne(ctx, fmt.Sprintf("record metadata file of table %d", tableID), q,
-			[]any{f.Version, f.AtMS, f.Location, tableID}, &location)
+		err = s.writeOne(ctx, fmt.Sprintf("record metadata file of table %d", tableID), func(t *tx) error {
+			return t.row(q, []any{f.Version, f.AtMS, f.Location, tableID}, &location)
+		})
 		if err == nil { // else another was first, or the table is gone
 			return location, nil
 		}

@@ -89,6 +89,18 @@ func (s *sentCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tr
 	return ctx
 }
 
+// TraceBatchStart implements pgx.BatchTracer: a pipeline is waited for once.
+func (s *sentCounter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	s.n.Add(1)
+	return ctx
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (*sentCounter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (*sentCounter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
 // TraceQueryEnd implements pgx.QueryTracer.
 func (*sentCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
@@ -214,14 +226,39 @@ func (p *postgres) hold(ctx context.Context, what string, fn func(context.Contex
 	return fn(wctx, c)
 }
 
-func (p *postgres) writeOne(ctx context.Context, what, query string, args []any, dest ...any) error {
+func (p *postgres) writeOne(ctx context.Context, what string, fn func(*tx) error) error {
 	return p.hold(ctx, what, func(ctx context.Context, c *sql.Conn) error {
-		t := &tx{ctx: ctx, q: numbered{c}, d: &postgresDialect}
-		err := t.row(query, args, dest...)
+		err := fn(&tx{ctx: ctx, q: numbered{c}, d: &postgresDialect})
 		if err == nil || errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		return classifyPostgresCommit(what, err)
+	})
+}
+
+// writeMany runs a statement with each of args, in one transaction and one round trip: without a BEGIN all that is sent before
+// the end of a pipeline is one transaction, which ends there. each gets the rows, with the place in args; they count
+// only when writeMany gives no error.
+func (p *postgres) writeMany(ctx context.Context, what, query string, args [][]any, each func(i int, r pgx.Rows) error) error {
+	return p.hold(ctx, what, func(ctx context.Context, c *sql.Conn) error {
+		err := c.Raw(func(on any) error {
+			b := &pgx.Batch{}
+			for i, a := range args {
+				b.Queue(number(query), a...).Query(func(rows pgx.Rows) error {
+					for rows.Next() {
+						if err := each(i, rows); err != nil {
+							return err
+						}
+					}
+					return rows.Err()
+				})
+			}
+			return on.(*stdlib.Conn).Conn().SendBatch(ctx, b).Close()
+		})
+		if err != nil {
+			return classifyPostgresCommit(what, err)
+		}
+		return nil
 	})
 }
 

@@ -262,8 +262,8 @@ func (s *sqliteDB) hold(ctx context.Context, what string, free chan *sqliteConn,
 	return fn(c)
 }
 
-func (s *sqliteDB) writeOne(ctx context.Context, what, query string, args []any, dest ...any) error {
-	return s.write(ctx, what, func(t *tx) error { return t.row(query, args, dest...) })
+func (s *sqliteDB) writeOne(ctx context.Context, what string, fn func(*tx) error) error {
+	return s.write(ctx, what, fn)
 }
 
 // read runs fn on one consistent state of the database.

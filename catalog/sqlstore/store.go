@@ -19,7 +19,8 @@ var migrations embed.FS
 // Store is the catalog's database. All methods are safe for concurrent use.
 type Store struct {
 	backend
-	now func() time.Time
+	now   func() time.Time
+	swaps *swaps // nil on SQLite, where every write shares a transaction with those that wait
 }
 
 // backend is one kind of database.
@@ -31,9 +32,9 @@ type backend interface {
 	read(ctx context.Context, what string, fn func(*tx) error) error
 	// readOne is read for an fn that runs one statement, which is consistent without a transaction around it.
 	readOne(ctx context.Context, what string, fn func(*tx) error) error
-	// writeOne is write for one statement that is a transaction by itself. It reads its first row; sql.ErrNoRows when there
-	// is none. ErrUnknownOutcome as write has it, of the statement.
-	writeOne(ctx context.Context, what, query string, args []any, dest ...any) error
+	// writeOne is write for an fn that runs one statement, which is a transaction by itself. ErrUnknownOutcome as write has
+	// it, of the statement.
+	writeOne(ctx context.Context, what string, fn func(*tx) error) error
 	speaks() *dialect
 	// Statements returns how many statements were sent to the database, those that begin and end transactions among them.
 	Statements() int64
@@ -51,7 +52,9 @@ func Open(ctx context.Context, dsn string, o Options, p PostgresOptions) (*Store
 		if err != nil {
 			return nil, fmt.Errorf("catalog store %s: %w", redact(dsn), err)
 		}
-		return &Store{backend: b, now: time.Now}, nil
+		s := &Store{backend: b, now: time.Now}
+		s.swaps = newSwaps(b, func() time.Time { return s.now() })
+		return s, nil
 	}
 	b, err := openSQLite(ctx, dsn, o)
 	if err != nil {

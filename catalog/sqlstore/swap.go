@@ -13,9 +13,13 @@ import (
 // What a commit compares and swaps is (id, version, namespace, name): whoever prepared it may have had all of it from
 // memory, and learns here whether that was still so. So a commit needs no look at the table before it.
 const (
-	setHead = `UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
-		last_sequence_number = ?, next_row_id = ? WHERE id = ? AND version = ? AND namespace_id = ? AND name = ?
-		RETURNING `
+	setHead = setHeadOf + "?" + setHeadWas
+	// setFreeHead passes over a row that another transaction holds, where setHead waits for it.
+	setFreeHead = setHeadOf + "(SELECT id FROM tables WHERE id = ? FOR NO KEY UPDATE SKIP LOCKED)" + setHeadWas
+	setHeadOf   = `UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
+		last_sequence_number = ?, next_row_id = ? WHERE id = `
+	setHeadWas = " AND version = ? AND namespace_id = ? AND name = ? RETURNING "
+
 	materializedColumns = "materialized_version, materialized_location"
 )
 
@@ -27,7 +31,10 @@ func (c *Change) setHeadArgs(h *Head) []any {
 // postgresSwap is a plain commit in one statement, which is one round trip: its inserts take their rows from the head that
 // was swapped, so that nothing is written where none was. All parts see the state before it; none touches another's rows.
 // Arrays are rows, of which there may be none.
-const postgresSwap = "WITH head AS (" + setHead + `id, version, ` + materializedColumns + `),
+const (
+	postgresSwap     = "WITH head AS (" + setHead + postgresSwapRest
+	postgresSwapFree = "WITH head AS (" + setFreeHead + postgresSwapRest
+	postgresSwapRest = `id, version, ` + materializedColumns + `),
 	added AS (INSERT INTO snapshots (table_id, snapshot_id, body)
 		SELECT head.id, a.id, a.body FROM head, unnest(?::bigint[], ?::bytea[]) WITH ORDINALITY AS a (id, body, n) ORDER BY a.n),
 	logged AS (INSERT INTO snapshot_log (table_id, version, at_ms, snapshot_id)
@@ -40,6 +47,7 @@ const postgresSwap = "WITH head AS (" + setHead + `id, version, ` + materialized
 	kept AS (INSERT INTO receipts (key, at_ms, request, status, body)
 		SELECT a.key, a.at_ms, a.request, a.status, a.body FROM head, unnest(?::text[], ?::bigint[], ?::text[], ?::integer[], ?::bytea[]) AS a (key, at_ms, request, status, body))
 	SELECT ` + materializedColumns + " FROM head"
+)
 
 func (c *Change) postgresSwapArgs(h *Head, r *Receipt, nowMS int64) []any {
 	var ids, logAt, logIDs, refIDs, pastAt, pastIDs, keptAt []int64
@@ -72,9 +80,16 @@ func (s *Store) swapAlone(ctx context.Context, c *Change, r *Receipt) (h Head, d
 	if d.swap == "" {
 		return h, false, nil
 	}
+	if r == nil && c.shareable() {
+		if h, err = s.swaps.commit(ctx, c); !errors.Is(err, errAlone) {
+			return h, true, err
+		}
+	}
 	h = c.Head
 	h.Version = c.From + 1
-	err = s.writeOne(ctx, "commit", d.swap, c.postgresSwapArgs(&h, r, s.now().UnixMilli()), &h.MaterializedVersion, &h.MaterializedLocation)
+	err = s.writeOne(ctx, "commit", func(t *tx) error {
+		return t.row(d.swap, c.postgresSwapArgs(&h, r, s.now().UnixMilli()), &h.MaterializedVersion, &h.MaterializedLocation)
+	})
 	if err = c.swapError(err, d); err != nil {
 		return h, true, fmt.Errorf("commit: %w", c.failed(err))
 	}
