@@ -58,6 +58,9 @@ func guardedOn(t *testing.T, store objstore.Store, log *slog.Logger, reg prometh
 	if change != nil {
 		change(&cfg)
 	}
+	if elsewhere != nil {
+		cfg = elsewhere(t, cfg)
+	}
 	s, err := server.New(t.Context(), cfg, &objstore.Warehouse{Store: store, URI: "s3://lake/warehouse"}, log, reg)
 	if err != nil {
 		t.Fatal(err)

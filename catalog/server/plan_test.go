@@ -205,7 +205,7 @@ func TestPlanTasks(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = wh.Close() })
 	cfg := server.Config{Store: "sqlite://" + dir + "/catalog.db", Plan: server.PlanConfig{PageFiles: 3, MaxTasks: 4}}
-	a, b := start(t, cfg, wh), start(t, cfg, wh)
+	a, b := startTwo(t, cfg, wh)
 	l := a.lake(t, "t")
 	other := a.lake(t, "u")
 	other.Append(bySize, numbered(other, 0, 1))

@@ -113,6 +113,12 @@ func TestOnPostgres(t *testing.T) {
 		"IdempotencyAfterUnknown": TestIdempotencyAfterUnknown, "MaterializeBeforeExpose": TestMaterializeBeforeExpose, "FilesOutOfOrder": TestFilesOutOfOrder,
 		"Views": TestViews, "ViewPages": TestViewPages, "ViewsRefused": TestViewsRefused, "RegisterView": TestRegisterView, "ViewLocations": TestViewLocations,
 		"ViewsLeaveNoStrays": TestViewsLeaveNoStrays, "ViewCommitsAtOnce": TestViewCommitsAtOnce, "ViewHistoryIsBounded": TestViewHistoryIsBounded,
+		"ViewsAreNoTables": TestViewsAreNoTables,
+		"PlanScan":         TestPlanScan, "PlanRefuses": TestPlanRefuses, "PlanTasks": TestPlanTasks, "PlanRights": TestPlanRights, "PlanOfThePast": TestPlanOfThePast,
+		"Places": TestPlaces, "RegisteredMetadataIsChecked": TestRegisteredMetadataIsChecked, "PropertiesDoNotSteerReaders": TestPropertiesDoNotSteerReaders,
+		"PurgeStaysInItsPlace": TestPurgeStaysInItsPlace, "ManifestsAreLookedInto": TestManifestsAreLookedInto, "CarriedManifestsAreKnown": TestCarriedManifestsAreKnown,
+		"PastTableKinds": TestPastTableKinds, "PastTableNames": TestPastTableNames, "PastTableIsReadOnly": TestPastTableIsReadOnly,
+		"ListingsAreFiltered": TestListingsAreFiltered, "IdempotencyKeysAreOnesOwn": TestIdempotencyKeysAreOnesOwn,
 		"Trips": TestTrips, "RememberedTables": TestRememberedTables,
 	} {
 		t.Run(name, run)

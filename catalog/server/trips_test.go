@@ -123,12 +123,17 @@ func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 func rivals(t *testing.T) (mine, theirs *fixture) {
 	t.Helper()
 	cfg := server.Config{Store: "sqlite://" + t.TempDir() + "/catalog.db", MaterializeInterval: hours, SQLite: sqlstore.Options{Synchronous: sqlstore.SyncNormal}}
+	return startTwo(t, cfg, &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
+}
+
+// startTwo starts two catalogs on one database, wherever that is.
+func startTwo(t *testing.T, cfg server.Config, wh *objstore.Warehouse) (a, b *fixture) {
+	t.Helper()
 	if elsewhere != nil {
 		cfg = elsewhere(t, cfg)
 		defer func(f func(*testing.T, server.Config) server.Config) { elsewhere = f }(elsewhere)
 		elsewhere = nil
 	}
-	wh := &objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"}
 	return start(t, cfg, wh), start(t, cfg, wh)
 }
 
