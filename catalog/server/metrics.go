@@ -25,6 +25,7 @@ type metrics struct {
 	planFiles        *prometheus.CounterVec
 	vetted           *prometheus.CounterVec
 	vetSeconds       prometheus.Histogram
+	asOfSeconds      *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer, store *sqlstore.Store) (*metrics, error) {
@@ -58,6 +59,9 @@ func newMetrics(reg prometheus.Registerer, store *sqlstore.Store) (*metrics, err
 		Help: "Commits whose new manifests were looked into, by outcome: passed, refused, failed."}, []string{"outcome"})
 	m.vetSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "firn_catalog_manifest_check_seconds",
 		Help: "Time to look into the new manifests of a commit.", NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.0001, 2, 14)})
+	m.asOfSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "firn_catalog_as_of_seconds",
+		Help:                        "Time to load a table as of a time, by outcome: found with its files written before, made, refused, failed.",
+		NativeHistogramBucketFactor: 1.1, Buckets: prometheus.ExponentialBuckets(0.001, 2, 18)}, []string{"outcome"})
 	m.planManifests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_manifests_total",
 		Help: "Manifests that planning a scan came upon, by outcome: skipped by their summary, read, or cached."}, []string{"outcome"})
 	m.planFiles = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "firn_catalog_plan_files_total",
@@ -71,7 +75,7 @@ func newMetrics(reg prometheus.Registerer, store *sqlstore.Store) (*metrics, err
 		Help: "Statements sent to the catalog's database, with those that begin and end transactions; on Postgres each is a round trip, and what commits of several tables share counts once."},
 		func() float64 { return float64(store.Statements()) })
 	for _, c := range []prometheus.Collector{m.requests, m.requestSeconds, m.commitSeconds, m.commits, m.conflicts,
-		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, db, statements} {
+		m.stale, m.materialized, m.materializedSize, m.materializeFails, m.audited, m.auditLost, m.lent, m.planManifests, m.planFiles, m.vetted, m.vetSeconds, m.asOfSeconds, db, statements} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

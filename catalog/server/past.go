@@ -66,6 +66,12 @@ type pastDocument struct {
 	root    string // its location
 }
 
+// pastMade is what a flight of pasts ends with.
+type pastMade struct {
+	document
+	wrote bool
+}
+
 // pasts are the tables of a past time that are being made.
 type pasts struct {
 	ctx     context.Context // ends with the service
@@ -115,17 +121,34 @@ func (s *Service) stateAt(ctx context.Context, p *pastTable) (*lean, past.State,
 
 // loadPast returns a table of a past time, with its files written.
 func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, error) {
+	began := time.Now()
+	d, wrote, err := s.findPast(ctx, p)
+	outcome := "found"
+	switch {
+	case errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrNoSuchTable):
+		outcome = "refused"
+	case err != nil:
+		outcome = "failed"
+	case wrote:
+		outcome = "made"
+	}
+	s.m.asOfSeconds.WithLabelValues(outcome).Observe(time.Since(began).Seconds())
+	return d, err
+}
+
+// findPast is loadPast. It tells whether the files had to be written, by this request or by one that it waited for.
+func (s *Service) findPast(ctx context.Context, p *pastTable) (found *pastDocument, wrote bool, err error) {
 	base, state, err := s.stateAt(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	root, err := cleanLocation(s.wh.URI, base.head.Location)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	made := &pastMaker{s: s, base: base, state: state, now: time.Now()}
 	if err := made.name(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	key := strconv.FormatInt(base.head.ID, 10) + "/" + made.dir
 	ch := s.pasts.flights.DoChan(key, func() (any, error) {
@@ -137,17 +160,18 @@ func (s *Service) loadPast(ctx context.Context, p *pastTable) (*pastDocument, er
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: waiting for other tables of a past time: %w", catalog.ErrUnavailable, ctx.Err())
 		}
-		return made.make(ctx)
+		d, err := made.make(ctx)
+		return pastMade{d, made.wrote}, err
 	})
 	select {
 	case res := <-ch:
 		if res.Err != nil {
-			return nil, res.Err
+			return nil, false, res.Err
 		}
-		d := res.Val.(document)
-		return &pastDocument{d, base.head.ID, root}, nil
+		m := res.Val.(pastMade)
+		return &pastDocument{m.document, base.head.ID, root}, m.wrote, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
+		return nil, false, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
 	}
 }
 
@@ -158,9 +182,10 @@ type pastMaker struct {
 	state past.State
 	now   time.Time
 
-	uuid uuid.UUID
-	dir  string // location of its files
-	ends time.Time
+	uuid  uuid.UUID
+	dir   string // location of its files
+	ends  time.Time
+	wrote bool // the files were not there
 }
 
 // name chooses the directory and the uuid. The uuid is that of the state, whenever it is made: engines that keep a table for
@@ -241,6 +266,7 @@ func (p *pastMaker) currentID() int64 {
 
 // write makes the table: the marker that has it removed, its files, and its metadata file at last.
 func (p *pastMaker) write(ctx context.Context) (document, error) {
+	p.wrote = true
 	if err := p.mark(ctx); err != nil {
 		return document{}, err
 	}

@@ -286,6 +286,32 @@ func TestPastTableOnce(t *testing.T) {
 	l.asOf(t, at) // it is made again
 }
 
+// TestPastTableMetrics: each load of a table of a past time is counted with its time, by what became of it.
+func TestPastTableMetrics(t *testing.T) {
+	f, l, at := expiredPast(t)
+	is := func(want map[string]uint64) {
+		t.Helper()
+		for outcome, n := range want {
+			if got, err := f.AsOfLoads(outcome); err != nil || got != n {
+				t.Errorf("%d loads are %s, %v, want %d", got, outcome, err, n)
+			}
+		}
+	}
+	want[failure](t, f.ask(t, "GET", l.path(at.Add(-time.Hour)), ""), 404)
+	want[failure](t, f.ask(t, "GET", l.path(time.Now().Add(time.Hour)), ""), 400)
+	is(map[string]uint64{"refused": 2, "made": 0, "found": 0, "failed": 0})
+	l.asOf(t, at)
+	is(map[string]uint64{"refused": 2, "made": 1, "failed": 0})
+	l.asOf(t, at) // found, but over the border of two stretches
+	made, err := f.AsOfLoads("made")
+	l.must(err)
+	is(map[string]uint64{"refused": 2, "found": 2 - made, "failed": 0})
+	if made == 2 {
+		l.asOf(t, at)
+		is(map[string]uint64{"made": 2, "found": 1})
+	}
+}
+
 // TestPastTableForged: who has keys for the table's files can write where the catalog looks for what it made. What is no
 // metadata of a table is not handed on, and nothing is made in vain beside it.
 func TestPastTableForged(t *testing.T) {
