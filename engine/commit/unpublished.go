@@ -42,17 +42,18 @@ func (c *Committer) publishedSince() bool {
 	return c.cfg.Unpublished != nil && len(noted) > 0 && !c.cfg.Unpublished().Equal(noted)
 }
 
-// recoveredUnpublished is what a new generation has to publish. Where only the catalog's history knew V, there is no record
-// of it, and that of the last dead letters says enough: what was unpublished since was so then.
+// recoveredUnpublished is what a new generation has to publish. Where only the catalog's history knew V there is no record of
+// it, and that of the last dead letters says enough: what was unpublished since was so then. It is heard as well where a person said
+// where to read on: the record that was gone by then may have noted what that of the person does not.
 func (c *Committer) recoveredUnpublished() offset.Vector {
 	if c.cfg.Unpublished == nil {
 		return nil
 	}
-	r := c.pos.record
-	if r.BatchID == "" {
-		r = c.deadRec
+	v := c.pos.record.Unpublished.Clone()
+	if c.pos.record.BatchID == "" || c.pos.record.Kind == ledger.KindRewind {
+		v.Lower(c.deadRec.Unpublished)
 	}
-	return below(r.Unpublished.Clone(), c.pos.offsets())
+	return below(v, c.pos.offsets())
 }
 
 // unpublishedBelow is what goes on to hold after a person's decision where to read on. Dead letters from there on are

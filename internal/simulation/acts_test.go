@@ -47,7 +47,7 @@ func (w *world) serve(c *call) {
 	w.net.take(c)
 	ctx := context.Background()
 	if c.w.dead.Load() || c.gone.Load() { // it was under way; nobody waits for it
-		if c.poll == nil && c.lane != "load" && c.lane != "seen" && w.rnd.IntN(2) == 0 {
+		if c.poll == nil && c.lane != "load" && c.lane != "seen" && c.lane != "letters" && w.rnd.IntN(2) == 0 {
 			w.note("writer %d is gone, its %s %s arrives: %s", c.w.id, c.lane, c.note, brief(c.run(ctx)))
 		}
 		c.answer(errDead)
@@ -59,7 +59,7 @@ func (w *world) serve(c *call) {
 		*c.fetched = f
 		w.note("writer %d reads partition %d [%d,%d)", c.w.id, f.Partition, f.Start, f.End)
 		c.answer(nil)
-	case "load", "seen":
+	case "load", "seen", "letters":
 		if !w.calm && w.rnd.IntN(25) == 0 {
 			w.note("writer %d: a load is refused", c.w.id)
 			c.answer(c.refuse)
@@ -68,6 +68,9 @@ func (w *world) serve(c *call) {
 		err := c.run(ctx)
 		w.note("writer %d loads: %s", c.w.id, brief(err))
 		c.answer(err)
+	case "produce":
+		w.note("writer %d produces %s", c.w.id, c.note)
+		w.serveProduce(c)
 	case "put":
 		w.note("writer %d puts", c.w.id)
 		w.servePut(c)

@@ -27,6 +27,7 @@ func TestBrokenRules(t *testing.T) {
 	rules["main is not pinned"] = breaks{strip: "main"}
 	rules["files are deleted when the answer is lost"] = breaks{deleteOnUnknown: true}
 	rules["a fenced writer shows its hot rows"] = breaks{showFenced: true}
+	rules["what is unpublished is forgotten at a start"] = breaks{forgetLetters: true}
 	for name, f := range commit.Broken() {
 		rules[name] = breaks{committer: f}
 	}

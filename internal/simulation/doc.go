@@ -1,9 +1,10 @@
 // Package simulation runs the engine against servers that are made up, and holds the outcome against what the log says.
 // It consists of tests alone; nothing imports it.
 //
-// What is real: engine.Pipeline with engine/decode, engine/batch, engine/tail and engine/commit, internal/snapshot and
-// internal/datafile, byte for byte. What is modelled: Kafka (a Source with the contract of engine/source, which has a
-// differential test of its own against real brokers), the catalog (held against catalogtest) and object storage.
+// What is real: engine.Pipeline with engine/decode, engine/dedup, engine/batch, engine/tail, engine/commit and
+// engine/publish, internal/snapshot and internal/datafile, byte for byte. What is modelled: Kafka (a Source with the
+// contract of engine/source, which has a differential test of its own against real brokers, and a topic of dead letters),
+// the catalog (held against catalogtest) and object storage.
 //
 // A schedule is decided by its seed. Everything runs in a synctest bubble, so time is virtual. Each request of a
 // writer waits at a gate until the driver, once all goroutines are blocked, takes one of those that wait, executes it

@@ -22,7 +22,7 @@ import (
 // call is one request of a writer that waits at the gate. A writer has at most one in each lane.
 type call struct {
 	w       *writer
-	lane    string // poll, load, seen, commit, put: what is drawn for it, and its place in the order
+	lane    string // poll, load, seen, letters, commit, put, produce: what is drawn for it, and its place in the order
 	note    string
 	run     func(context.Context) error // the effect, at the server
 	refuse  error                       // the answer of a server that does not want it; wraps "nothing happened"

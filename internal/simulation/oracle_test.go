@@ -446,7 +446,7 @@ func (w *world) catchUp(ctx context.Context) error {
 		case err != nil:
 			return err
 		default:
-			if w.log.readTo(st.Offsets) {
+			if w.log.readTo(st.Offsets) && w.published() {
 				return nil
 			}
 		}
@@ -458,7 +458,7 @@ func (w *world) catchUp(ctx context.Context) error {
 
 // compareAll is the oracle's last look, after all strays are gone.
 func (w *world) compareAll(ctx context.Context) error {
-	if err := w.look(ctx); err != nil {
+	if err := errors.Join(w.look(ctx), w.checkLetters(ctx)); err != nil {
 		return err
 	}
 	w.pass(int(strayGrace/tick) + 1)

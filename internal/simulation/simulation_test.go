@@ -63,8 +63,8 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf(">> %d schedules from seed %d in %.1f s: %d commits, %d crashes at named places, %d late requests, %d rewinds, %d stops that a person resolved, %d looks at a fenced tail, %d hot rows compared, %d duplicates",
-		*schedules, *firstSeed, time.Since(began).Seconds(), total.commits, total.crashes, total.late, total.rewinds, total.stops, total.fences, total.hot, total.duplicates)
+	t.Logf(">> %d schedules from seed %d in %.1f s: %d commits, %d crashes at named places, %d late requests, %d rewinds, %d stops that a person resolved, %d looks at a fenced tail, %d hot rows compared, %d duplicates, %d dead letters in their topic",
+		*schedules, *firstSeed, time.Since(began).Seconds(), total.commits, total.crashes, total.late, total.rewinds, total.stops, total.fences, total.hot, total.duplicates, total.letters)
 	if *schedules < chunk {
 		return
 	}
@@ -73,8 +73,8 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("no schedule came by %s", p)
 		}
 	}
-	if least := []int{total.crashes, total.late, total.rewinds, total.fences, total.hot, total.duplicates}; slices.Min(least) == 0 {
-		t.Errorf("crashes, late requests, rewinds, looks at fenced tails, hot rows, duplicates: %v: each should come up", least)
+	if least := []int{total.crashes, total.late, total.rewinds, total.fences, total.hot, total.duplicates, total.letters}; slices.Min(least) == 0 {
+		t.Errorf("crashes, late requests, rewinds, looks at fenced tails, hot rows, duplicates, dead letters in their topic: %v: each should come up", least)
 	}
 	if total.commits < 3**schedules {
 		t.Errorf("%d commits in %d schedules: too little happens", total.commits, *schedules)
@@ -89,6 +89,7 @@ func (s *stats) add(o stats) {
 	s.rewinds += o.rewinds
 	s.hot += o.hot
 	s.duplicates += o.duplicates
+	s.letters += o.letters
 	s.late += o.late
 	for p, n := range o.points {
 		s.points[p] += n

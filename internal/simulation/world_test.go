@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,25 +14,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
-	"github.com/firnlake/firn/engine/batch"
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/decode"
-	"github.com/firnlake/firn/engine/dedup"
-	"github.com/firnlake/firn/engine/tail"
+	"github.com/firnlake/firn/engine/publish"
 	"github.com/firnlake/firn/internal/crash"
-	"github.com/firnlake/firn/internal/datafile"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
-	"github.com/firnlake/firn/internal/offset"
 	"github.com/firnlake/firn/internal/snapshot"
-	"github.com/firnlake/firn/internal/units"
 )
 
 // The pace of a schedule, in virtual time.
@@ -70,6 +62,7 @@ type breaks struct {
 	strip           string                  // requirements on refs that begin so are left out
 	deleteOnUnknown bool                    // a batch's files are deleted when the answer is lost
 	showFenced      bool                    // a fenced writer goes on to show its hot rows
+	forgetLetters   bool                    // who takes over does not publish what was left to be
 	noSequences     bool                    // besides: the catalog does not check sequence numbers
 	committer       func(*commit.Committer) // breaks a rule inside
 }
@@ -89,6 +82,7 @@ func contract(maximum int) *decode.Contract {
 var (
 	engineMetrics = engine.NewMetrics(nil)
 	commitMetrics = commit.NewMetrics(nil)
+	letterMetrics = publish.NewMetrics(nil)
 )
 
 // world is one schedule.
@@ -107,8 +101,9 @@ type world struct {
 
 	contracts [2]*decode.Contract
 
-	oneWay   bool // all writers decode by one contract
-	calm     bool // nothing goes wrong any more
+	letters  letterTopic // nil: dead letters stay in their table
+	oneWay   bool        // all writers decode by one contract
+	calm     bool        // nothing goes wrong any more
 	diskDown atomic.Bool
 	slots    [2]*writer
 	all      []*writer
@@ -137,6 +132,7 @@ type request struct {
 type stats struct {
 	commits, stops, crashes, fences, rewinds, hot, late int
 	duplicates                                          int // that stood in no table at a last look
+	letters                                             int // that stood in the topic of dead letters then
 	points                                              map[crash.Point]int
 }
 
@@ -157,6 +153,9 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	if w.log.deduped = !w.log.lined && seed%dedupedEvery == 1; w.log.deduped {
 		w.oneWay = true // which of two events is the first is enough to be of two minds about
 	}
+	if seed%publishedEvery == 2 {
+		w.letters = letterTopic{}
+	}
 	for i, c := range contracts {
 		if w.contracts[i] = c; w.log.lined {
 			w.contracts[i] = c.WithLines()
@@ -171,7 +170,7 @@ func newWorld(seed uint64, b breaks) (*world, error) {
 	if _, err := commit.EnsureTable(ctx, w.m, w.dead, decode.DeadLetterSchema(w.log.lined), nil, nil); err != nil {
 		return nil, err
 	}
-	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t, lines %t, deduplication %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay, w.log.lined, w.log.deduped)
+	w.note("catalog: transactions %t, history %t, sequence numbers %t; one contract %t, lines %t, deduplication %t, topic of dead letters %t", !w.m.noTx, !w.m.noHistory, !w.m.noSequences, w.oneWay, w.log.lined, w.log.deduped, w.letters != nil)
 	return w, nil
 }
 
@@ -190,150 +189,7 @@ func (w *world) hash() uint64 {
 	return h.Sum64()
 }
 
-// writer is one process: a pipeline from its start to its end.
-type writer struct {
-	*world
-	id       int
-	contract int
-	pipe     *engine.Pipeline
-	tail     *tail.Tail
-	cancel   context.CancelFunc
-	ended    chan struct{}
-	dead     atomic.Bool // it crashed: nothing that it does takes effect any more
-	stopping bool        // it was asked to end
-	paused   int         // the turn until which none of its requests is served
-
-	refusals  int // conflicts in a row while the tables stood at refusedAt
-	refusedAt int64
-
-	crashAt crash.Point
-	left    int
-	told    bool // its crash is in the trace
-
-	mine sync.Mutex
-	hits map[crash.Point]int
-	keys []string // of data files that it wrote
-}
-
-func (w *world) start(slot int) error {
-	a := &writer{world: w, id: len(w.all), ended: make(chan struct{}), hits: map[crash.Point]int{}}
-	if !w.oneWay {
-		a.contract = w.rnd.IntN(2)
-	}
-	if !w.calm && w.rnd.IntN(3) > 0 {
-		ps := crash.Points()
-		a.crashAt, a.left = ps[w.rnd.IntN(len(ps))], 1+w.rnd.IntN(4)
-	}
-	w.slots[slot], w.all = a, append(w.all, a)
-	w.note("writer %d starts: contract %d", a.id, a.contract)
-	return a.run()
-}
-
-func (a *writer) run() error {
-	write := datafile.DefaultWriteOptions()
-	write.Codec = "none" // what compression costs would be most of a schedule
-	src := &reader{w: a, log: a.log}
-	c, err := commit.New(commit.Config{Pipeline: pipeline, Table: a.rows, DeadTable: a.world.dead, Write: write, MaxUploads: 1,
-		Topic: src.Describe, OffsetsInterval: time.Second, UnknownTimeout: time.Second, StoreAgainAfter: storeAgain},
-		&line{a, a.m}, &objstore.Warehouse{Store: &disk{a.store, a}, URI: a.wh.URI}, a.encodeDead, nil, commitMetrics)
-	if err != nil {
-		return err
-	}
-	if a.breaks.committer != nil {
-		a.breaks.committer(c)
-	}
-	d, err := decode.NewJSON(a.contracts[a.contract], a.schema, decode.Options{})
-	if err != nil {
-		return err
-	}
-	var dec engine.Decoder = d
-	if a.log.deduped {
-		seen := commit.NewSeen(&seenLine{line{a, a.m}}, &objstore.Warehouse{Store: &disk{a.store, a}, URI: a.wh.URI}, a.rows, pipeline, "id")
-		if dec, err = dedup.New(dedup.Config{Column: "id", Window: units.Duration(dedupWindow)}, d, seen, dedup.Options{Seed: 1, Now: time.Now}); err != nil {
-			return err
-		}
-	}
-	a.tail = tail.New(time.Second, 1<<30, time.Now)
-	var shown engine.Tail = a.tail
-	if a.breaks.showFenced {
-		shown = keeps{a.tail}
-	}
-	cfg := engine.DefaultConfig()
-	cfg.AheadRows = 2 // so that batches of a few rows are encoded ahead, too
-	cfg.CommitInterval, cfg.DrainTimeout, cfg.Standby = units.Duration(2*tick), units.Duration(time.Second), units.Duration(time.Second)
-	cfg.RetryMax = units.Duration(time.Second)
-	a.pipe, err = engine.New(pipeline, cfg, engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(batch.Config{MaxRows: maxRows, MaxBytes: 1 << 20}, time.Now),
-		Tail: shown, Committer: c}, slog.New(slog.DiscardHandler), engineMetrics)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(crash.With(context.Background(), a.passes))
-	a.cancel = cancel
-	go func() {
-		defer close(a.ended)
-		_ = a.pipe.Run(ctx) // how it ended shows in the tables
-		a.tail.Close()
-	}()
-	return nil
-}
-
-// keeps is a tail that is not told that its writer was fenced.
-type keeps struct{ engine.Tail }
-
-func (k keeps) Reset(epoch int64, v offset.Vector) {
-	if epoch >= 0 {
-		k.Tail.Reset(epoch, v)
-	}
-}
-
-func (a *writer) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
-	return decode.DeadRows(memory.DefaultAllocator, sc, "events", dead, time.Now())
-}
-
-// passes is called where the engine comes by a named place; it is the writer's own goroutine.
-func (a *writer) passes(p crash.Point) {
-	a.mine.Lock()
-	defer a.mine.Unlock()
-	if a.dead.Load() {
-		return
-	}
-	a.hits[p]++
-	if p == a.crashAt && a.hits[p] == a.left {
-		a.die()
-	}
-}
-
-// die cuts the writer off.
-func (a *writer) die() {
-	a.dead.Store(true)
-	a.cancel()
-}
-
-func (a *writer) puts(k string) {
-	a.mine.Lock()
-	defer a.mine.Unlock()
-	a.keys = append(a.keys, k)
-}
-
-// putKeys gives the data files written since it was asked last.
-func (a *writer) putKeys() []string {
-	a.mine.Lock()
-	defer a.mine.Unlock()
-	ks := a.keys
-	a.keys = nil
-	return ks
-}
-
 func (w *world) discard(keys []string) { _ = w.store.Delete(context.Background(), keys...) }
-
-func (a *writer) over() bool {
-	select {
-	case <-a.ended:
-		return true
-	default:
-		return false
-	}
-}
 
 // requirementView is what the simulation looks at in a requirement.
 type requirementView struct {
