@@ -11,7 +11,8 @@ import (
 
 // The ledger columns, the last columns of every table that Firn ingests into.
 const (
-	ColPartition  = "_kafka_partition" // int
+	ColTopic      = "_kafka_topic"     // string, only where several topics go to the table: which of them
+	ColPartition  = "_kafka_partition" // int; where several topics go to the table, the table's own number (Number)
 	ColOffset     = "_kafka_offset"    // long
 	ColIndex      = "_kafka_index"     // int, only where a record gives several rows: which of them, from 0 on
 	ColTimestamp  = "_kafka_timestamp" // timestamptz, of the Kafka record
@@ -23,7 +24,7 @@ const (
 const ColViolations = "_contract_violations"
 
 // own are the columns that Firn fills itself, those of the ledger first.
-var own = [...]string{ColPartition, ColOffset, ColIndex, ColTimestamp, ColIngestedAt, ColViolations}
+var own = [...]string{ColTopic, ColPartition, ColOffset, ColIndex, ColTimestamp, ColIngestedAt, ColViolations}
 
 // IsColumn tells whether a column is one of the ledger.
 func IsColumn(name string) bool { return slices.Contains(own[:len(own)-1], name) }
@@ -51,6 +52,7 @@ const (
 	KeyEpoch      = "firn.epoch"
 	KeyClusterID  = "firn.cluster-id"
 	KeyTopicID    = "firn.topic-id"
+	KeyTopics     = "firn.topics"
 	KeyRange      = "firn.range"
 	KeyOffsets    = "firn.offsets"
 	KeyLastRow    = "firn.last-row"
@@ -106,7 +108,8 @@ type Record struct {
 	BatchID    string // UUIDv7
 	Epoch      int64  // rewind generation, from 0
 	ClusterID  string
-	TopicID    string             // "n/a" where the broker gives none
+	TopicID    string             // "n/a" where the broker gives none, and where Topics has one for each
+	Topics     Topics             // of a table that several topics go to, whose partitions are told by Number; empty: there is one topic
 	Ranges     []offset.Range     // what moved, sorted by partition
 	Offsets    offset.Vector      // the whole vector after this snapshot
 	LastRow    offset.Vector      // per partition the last offset that gave a row; absent when none did

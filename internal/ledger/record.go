@@ -9,8 +9,13 @@ import (
 	"github.com/firnlake/firn/internal/offset"
 )
 
-// recordVersion is the version that Summary writes; ParseSummary reads up to it.
-const recordVersion = 1
+// The versions of the record. ParseSummary reads up to the last.
+const (
+	recordVersion = 1
+	// topicsVersion is written where there are Topics: a reader that does not know of them would take the partitions' numbers
+	// for Kafka's, so it has to refuse the record.
+	topicsVersion = 2
+)
 
 // ErrBadRecord reports firn keys in a summary that cannot be read: damage, or a newer Firn.
 var ErrBadRecord = errors.New("firn record cannot be read")
@@ -51,6 +56,12 @@ func (r Record) Summary() (map[string]string, error) {
 			return nil, fmt.Errorf("firn record: %s: %w", KeyUnpublished, err)
 		}
 	}
+	if len(r.Topics) > 0 {
+		m[KeyVersion] = strconv.Itoa(topicsVersion)
+		if m[KeyTopics], err = r.Topics.encode(); err != nil {
+			return nil, fmt.Errorf("firn record: %s: %w", KeyTopics, err)
+		}
+	}
 	if r.TraceID != "" {
 		m[KeyTraceID] = r.TraceID
 	}
@@ -67,8 +78,8 @@ func ParseSummary(props map[string]string) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %s = %q: %w", ErrBadRecord, key, props[key], err)
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > recordVersion {
-		return bad(KeyVersion, fmt.Errorf("this firn reads version %d and older; upgrade it", recordVersion))
+	if err != nil || n < 1 || n > topicsVersion {
+		return bad(KeyVersion, fmt.Errorf("this firn reads version %d and older; upgrade it", topicsVersion))
 	}
 	r := Record{Version: n, Kind: Kind(props[KeyKind]), Pipeline: props[KeyPipeline], BatchID: props[KeyBatchID],
 		ClusterID: props[KeyClusterID], TopicID: props[KeyTopicID], TraceID: props[KeyTraceID]}
@@ -98,10 +109,25 @@ func ParseSummary(props map[string]string) (Record, error) {
 			return bad(KeyUnpublished, err)
 		}
 	}
+	if r.Topics, err = topicsOf(props, n); err != nil {
+		return bad(KeyTopics, err)
+	}
 	if w := props[KeyWatermark]; w != "" {
 		if r.Watermark, err = time.Parse(time.RFC3339Nano, w); err != nil {
 			return bad(KeyWatermark, err)
 		}
 	}
 	return r, nil
+}
+
+// topicsOf reads the topics of a record of version n, which has them if and only if it is the version that has.
+func topicsOf(props map[string]string, n int) (Topics, error) {
+	text, ok := props[KeyTopics]
+	switch {
+	case ok != (n == topicsVersion):
+		return nil, fmt.Errorf("records of version %d alone have it", topicsVersion)
+	case !ok:
+		return nil, nil
+	}
+	return decodeTopics(text)
 }
