@@ -27,7 +27,7 @@ type Stages struct {
 	Publisher Publisher // nil: dead letters stay in their table
 }
 
-// Pipeline moves one topic into one table. Create it with New and call Run once.
+// Pipeline moves one topic, or several, into one table. Create it with New and call Run once.
 type Pipeline struct {
 	name   string
 	cfg    Config
@@ -116,6 +116,9 @@ func (p *Pipeline) generation(ctx context.Context) error {
 		if err := f.Resume(ctx, st); err != nil {
 			return fmt.Errorf("prepare to read on from the table: %w", err)
 		}
+	}
+	if n, ok := p.st.Source.(Numbered); ok {
+		n.Number(st.Topics)
 	}
 	if err := p.st.Source.Start(ctx, st.Offsets, st.LeaderEpochs); err != nil {
 		return fmt.Errorf("start reading: %w", err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -33,7 +34,9 @@ type Record struct {
 // Fetch is a stretch [Start, End) of one partition's log, contiguous with the Fetch before it. Offsets inside
 // it without a record are control, aborted or compacted away.
 type Fetch struct {
-	Partition        int32
+	Partition int32
+	// Topic is the topic's name where a table takes several; Partition is the table's number then (ledger.Number).
+	Topic            string
 	Start, End       int64
 	LeaderEpoch      int32    // of the last record batch; -1 when unknown
 	Records          []Record // ascending offsets, all in [Start, End)
@@ -53,6 +56,16 @@ type Topic struct {
 	Partitions []int32
 }
 
+// ErrTopicsChanged ends a generation of a source of several topics when one of them has come that was not there at the start: the next
+// one gives it a place in the table.
+var ErrTopicsChanged = errors.New("a topic of the table has come into being")
+
+// Numbered is a Source of several topics, whose partitions it calls by the table's numbers. Number tells it, before each Start,
+// which topics the table knows, in their places, and by which ids; those of them that it does not read it leaves alone.
+type Numbered interface {
+	Number(topics ledger.Topics)
+}
+
 // Position is where a partition's log begins and ends now.
 type Position struct {
 	LogStart, LastStable, HighWatermark int64
@@ -70,8 +83,9 @@ var (
 type LogError struct {
 	Kind             error // ErrRetentionGap, ErrLogTruncated or ErrTopicRecreated
 	Partition        int32
-	Next             int64 // the offset to read next
-	LogStart, LogEnd int64 // as the broker says; -1 when it was not asked
+	Place            string // what to call the partition where the table takes several topics: TOPIC/PARTITION; empty: its number
+	Next             int64  // the offset to read next
+	LogStart, LogEnd int64  // as the broker says; -1 when it was not asked
 	Remedy           string
 }
 
@@ -88,13 +102,16 @@ func (e *LogError) Error() string {
 	if e.Remedy != "" {
 		how += " (" + e.Remedy + ")"
 	}
+	if e.Place != "" {
+		return fmt.Sprintf("%v: %s: %s", e.Kind, e.Place, how)
+	}
 	return fmt.Sprintf("%v: partition %d: %s", e.Kind, e.Partition, how)
 }
 
 // Unwrap gives the Kind.
 func (e *LogError) Unwrap() error { return e.Kind }
 
-// Source reads partitions of one topic at exact offsets. Poll is called from one goroutine; the other methods
+// Source reads partitions of one topic, or of several (Numbered), at exact offsets. Poll is called from one goroutine; the other methods
 // may be called from any.
 type Source interface {
 	// Describe asks the broker for the topic as it is now.
@@ -219,6 +236,8 @@ type State struct {
 	Source       string // which step of recovery answered (docs/exactly-once.md)
 	// Unpublished is per partition the first dead letter below V that is not known to be in the topic of dead letters.
 	Unpublished offset.Vector
+	// Topics are those of a table that several go to, in their places; empty: there is one.
+	Topics ledger.Topics
 	// IsDead tells whether the record at an offset at or beyond V is a dead letter already, and stays one whatever it decodes
 	// to now; nil: none is. It does not change.
 	IsDead func(partition int32, offset int64) bool

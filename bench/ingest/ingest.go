@@ -246,7 +246,7 @@ func pipeline(ctx context.Context, cat catalog.Catalog, wh *objstore.Warehouse, 
 	quiet := slog.New(slog.DiscardHandler)
 	com, err := commit.New(commit.Config{Pipeline: "bench", Table: mainTable, DeadTable: deadTable, Topic: src.Describe}, cat, wh,
 		func(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
-			return decode.DeadRows(memory.DefaultAllocator, sc, "bench", dead, time.Now())
+			return decode.DeadRows(memory.DefaultAllocator, sc, func(int32) string { return "bench" }, dead, time.Now())
 		}, quiet, nil)
 	if err != nil {
 		return nil, err

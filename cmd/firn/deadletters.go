@@ -14,6 +14,7 @@ import (
 
 	"github.com/firnlake/firn/internal/app"
 	"github.com/firnlake/firn/internal/deadletter"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // letterFilter are the flags that choose dead letters.
@@ -131,7 +132,7 @@ func newLettersShow(g *globals) *cobra.Command {
 			}
 			return out.print(c, l, func(w io.Writer) {
 				row(w, "topic", l.Topic)
-				row(w, "partition", l.Partition)
+				row(w, "partition", partitionOf(l.Partition))
 				row(w, "offset", l.Offset)
 				if l.Line > 0 {
 					row(w, "line", l.Line)
@@ -160,6 +161,14 @@ func newLettersShow(g *globals) *cobra.Command {
 	t.register(c)
 	out.register(c)
 	return c
+}
+
+// partitionOf is a partition with the table's number, and with Kafka's where that is another: several topics go to the table.
+func partitionOf(number int32) string {
+	if place, p := ledger.Place(number); place > 0 {
+		return fmt.Sprintf("%d (%d of the topic)", number, p)
+	}
+	return strconv.Itoa(int(number))
 }
 
 // spot is an offset, and the line of its record where that has several events.

@@ -77,7 +77,7 @@ func printRewind(w io.Writer, r *app.RewindReport) {
 	row(w)
 	row(w, "PARTITION", "NOW", "THEN", "AGAIN", "LOG START", "MISSING")
 	for _, p := range r.Partitions {
-		row(w, p.Partition, count(p.Now), p.Then, p.Again, count(p.LogStart), count(p.Missing))
+		row(w, p.Label(p.Partition), count(p.Now), p.Then, p.Again, count(p.LogStart), count(p.Missing))
 	}
 	row(w)
 	if r.SnapshotID == 0 {

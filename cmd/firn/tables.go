@@ -92,7 +92,12 @@ func newOffsets(g *globals) *cobra.Command {
 					row(w)
 				}
 				row(w, "pipeline", r.Pipeline)
-				row(w, "topic", r.Topic+" (id "+r.TopicID+", cluster "+r.Cluster+")")
+				if len(r.Topics) == 0 {
+					row(w, "topic", r.Topic+" (id "+r.TopicID+", cluster "+r.Cluster+")")
+				}
+				for _, t := range r.Topics {
+					row(w, "topic", t.Name+" (id "+t.ID+", cluster "+r.Cluster+")")
+				}
 				row(w, "snapshot", r.SnapshotID)
 				row(w, "epoch", r.Epoch)
 				row(w, "recovered by", r.RecoveredBy)
@@ -106,7 +111,7 @@ func newOffsets(g *globals) *cobra.Command {
 				row(w)
 				row(w, "PARTITION", "NEXT", "LAST ROW", "LOG START", "LOG END")
 				for _, p := range r.Partitions {
-					row(w, p.Partition, p.Next, count(p.LastRow), count(p.LogStart), count(p.LogEnd))
+					row(w, p.Label(p.Partition), p.Next, count(p.LastRow), count(p.LogStart), count(p.LogEnd))
 				}
 			})
 		}}

@@ -268,7 +268,7 @@ func sameCount(files []*output, rows []arrow.RecordBatch) error {
 func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last offset.Vector) ledger.Record {
 	prev := c.pos.record
 	r := ledger.Record{Kind: ledger.KindIngest, Pipeline: c.cfg.Pipeline, BatchID: b.ID, Epoch: c.pos.epoch,
-		ClusterID: orKnown(c.topic.ClusterID, prev.ClusterID), TopicID: orKnown(c.topic.TopicID, prev.TopicID),
+		ClusterID: orKnown(c.source.clusterID, prev.ClusterID), TopicID: c.topicID(), Topics: c.topics,
 		Ranges: t.ranges, Offsets: t.next, LastRow: prev.LastRow.Clone(), Filtered: filtered(prev.Filtered).plus(t.out.filtered),
 		Duplicates: filtered(prev.Duplicates).plus(t.out.duplicates), Unpublished: c.unpublished(t), Watermark: prev.Watermark, Prev: c.pos.at}
 	maps.Copy(r.LastRow, last)
@@ -279,6 +279,14 @@ func (c *Committer) record(ctx context.Context, t *try, b *engine.Batch, last of
 		r.TraceID = sc.TraceID().String()
 	}
 	return r
+}
+
+// topicID is what the record has of one topic.
+func (c *Committer) topicID() string {
+	if len(c.topics) > 0 {
+		return noID // each has its own
+	}
+	return orKnown(c.source.topic.TopicID, c.pos.record.TopicID)
 }
 
 // orKnown keeps what the table knows when the broker does not say.

@@ -44,9 +44,10 @@ type Committer struct {
 	reader *snapshot.Reader
 	broken rules
 
-	ready  bool // a Recover succeeded, and nothing since asks for another
-	topic  engine.Topic
-	pos    position // V on storage and the record it came from
+	ready  bool          // a Recover succeeded, and nothing since asks for another
+	source source        // what is read
+	topics ledger.Topics // of a table that several go to, in their places; empty: there is one
+	pos    position      // V on storage and the record it came from
 	main   pinned
 	dead   pinned
 	sticky sticky // dead letters at or beyond V
@@ -111,7 +112,7 @@ func (c *Committer) Recover(ctx context.Context) (engine.State, error) {
 }
 
 func (c *Committer) recover(ctx context.Context) (engine.State, error) {
-	topic, err := c.cfg.Topic(ctx)
+	now, err := c.describe(ctx)
 	if err != nil {
 		return engine.State{}, err
 	}
@@ -126,17 +127,21 @@ func (c *Committer) recover(ctx context.Context) (engine.State, error) {
 	if err != nil {
 		return engine.State{}, err
 	}
-	if err := c.sameTopic(topic, pos.record); err != nil {
+	if err := c.sameTopic(now, pos.record); err != nil {
 		return engine.State{}, err
 	}
-	c.topic, c.pos = topic, pos
+	c.source, c.pos = now, pos
 	if c.main, err = c.pin(ctx, c.cfg.Table, meta); err != nil {
 		return engine.State{}, err
 	}
 	if err := c.recoverDead(ctx); err != nil {
 		return engine.State{}, err
 	}
+	if c.topics, err = c.number(now, meta, pos); err != nil {
+		return engine.State{}, err
+	}
 	st := pos.state(meta)
+	st.Topics = c.topics
 	st.IsDead = c.sticky.isDead()
 	st.Unpublished = c.recoveredUnpublished()
 	return st, nil
@@ -176,14 +181,15 @@ const noID = "n/a"
 // KnownID tells whether a cluster's or topic's id says anything: brokers without ids are noted as "n/a".
 func KnownID(id string) bool { return id != "" && id != noID }
 
-// sameTopic holds the topic as it is now against the one that the record was read from.
-func (c *Committer) sameTopic(now engine.Topic, r ledger.Record) error {
+// sameTopic holds the topic as it is now against the one that the record was read from. Of several topics one that was made again is
+// for the source to hold, so that the others are read on.
+func (c *Committer) sameTopic(s source, r ledger.Record) error {
 	const remedy = "its offsets mean other records now; write this topic into another table, or state where to read on: firn offsets resolve"
 	switch {
-	case KnownID(now.ClusterID) && KnownID(r.ClusterID) && now.ClusterID != r.ClusterID:
-		return fmt.Errorf("%w: table %s was filled from Kafka cluster %s, the brokers are cluster %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.ClusterID, now.ClusterID, remedy, c.cfg.Table)
-	case KnownID(now.TopicID) && KnownID(r.TopicID) && now.TopicID != r.TopicID:
-		return fmt.Errorf("%w: table %s was filled from topic id %s, topic %s has the id %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.TopicID, now.Name, now.TopicID, remedy, c.cfg.Table)
+	case KnownID(s.clusterID) && KnownID(r.ClusterID) && s.clusterID != r.ClusterID:
+		return fmt.Errorf("%w: table %s was filled from Kafka cluster %s, the brokers are cluster %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.ClusterID, s.clusterID, remedy, c.cfg.Table)
+	case len(s.topics) == 0 && KnownID(s.topic.TopicID) && KnownID(r.TopicID) && s.topic.TopicID != r.TopicID:
+		return fmt.Errorf("%w: table %s was filled from topic id %s, topic %s has the id %s: %s %s", engine.ErrTopicRecreated, c.cfg.Table, r.TopicID, s.topic.Name, s.topic.TopicID, remedy, c.cfg.Table)
 	}
 	return nil
 }

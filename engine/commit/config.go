@@ -51,6 +51,8 @@ type Config struct {
 	GapsTable catalog.Identifier
 	// Topic describes what is read, as it is now: the source's Describe.
 	Topic func(context.Context) (engine.Topic, error)
+	// Topics, instead of Topic, describes those of a table that several go to, as far as they are there.
+	Topics func(context.Context) ([]engine.Topic, error)
 	// Lateness is taken off the greatest event time to give the watermark.
 	Lateness time.Duration
 	// PartitionBy and SortBy are how rows are dealt out to files and ordered in them, as in the configuration. When they
@@ -108,8 +110,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("table %s: rows and dead letters need a table each", c.Table)
 	case len(c.GapsTable) == 1 || len(c.GapsTable) > 1 && (c.GapsTable.String() == c.Table.String() || c.GapsTable.String() == c.DeadTable.String()):
 		return fmt.Errorf("gaps table %s: write namespace.table, and a table of its own", c.GapsTable)
-	case c.Topic == nil:
-		return errors.New("topic: what describes it is missing")
+	case (c.Topic == nil) == (c.Topics == nil):
+		return errors.New("topic: either what describes the topic, or what describes the topics, is needed")
 	case c.Lateness < 0:
 		return fmt.Errorf("lateness: %s is negative", c.Lateness)
 	case c.MaxUploads < 1 || c.MaxUploads > maxUploads:

@@ -92,7 +92,7 @@ func (c *Committer) cutSticky(r arrow.RecordBatch, in *input) int {
 // table. It never falls, also when the rows were set back, because what it covers is still there.
 func (c *Committer) deadRecord(t *try, dead []engine.Dead) ledger.Record {
 	r := ledger.Record{Kind: ledger.KindIngest, Pipeline: c.cfg.Pipeline, BatchID: t.batch, Epoch: t.main.record.Epoch,
-		ClusterID: t.main.record.ClusterID, TopicID: t.main.record.TopicID, Offsets: c.deadRec.Offsets.Clone(), LastRow: c.deadRec.LastRow.Clone(),
+		ClusterID: t.main.record.ClusterID, TopicID: t.main.record.TopicID, Topics: t.main.record.Topics, Offsets: c.deadRec.Offsets.Clone(), LastRow: c.deadRec.LastRow.Clone(),
 		Unpublished: t.main.record.Unpublished, Prev: c.deadAt, TraceID: t.main.record.TraceID}
 	moved := map[int32]offset.Range{}
 	for _, g := range t.ranges {

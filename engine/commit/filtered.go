@@ -60,14 +60,11 @@ func (c *Committer) sumOf(fs []engine.Filtered) filtered {
 
 // leftOutBelow is what goes on to hold after a person's decision where to read on: nothing of another topic, and nothing of a
 // partition that goes back, because its offsets are judged once more.
-func leftOutBelow(base ledger.Record, to offset.Vector, topic engine.Topic) leftOut {
-	if KnownID(topic.TopicID) && KnownID(base.TopicID) && topic.TopicID != base.TopicID {
-		return leftOut{}
-	}
+func leftOutBelow(base ledger.Record, to offset.Vector, sameTopic func(partition int32) bool) leftOut {
 	below := func(was map[int32]ledger.Filtered) filtered {
 		out := filtered{}
 		for p, f := range was {
-			if at, ok := to[p]; ok && at >= base.Offsets[p] {
+			if at, ok := to[p]; ok && at >= base.Offsets[p] && sameTopic(p) {
 				out[p] = f
 			}
 		}

@@ -160,7 +160,11 @@ func (c *Committer) gapRow(sc *iceberg.Schema, g engine.Gap, batch string) (arro
 	}
 	b := array.NewRecordBuilder(mem, as)
 	defer b.Release()
-	texts := map[string]string{"pipeline": c.cfg.Pipeline, "topic": c.topic.Name, "topic_id": orKnown(c.topic.TopicID, c.pos.record.TopicID), "batch_id": batch}
+	topic := ledger.Topic{Name: c.source.topic.Name, ID: c.topicID()}
+	if len(c.topics) > 0 {
+		topic, _ = c.topics.Of(g.Partition)
+	}
+	texts := map[string]string{"pipeline": c.cfg.Pipeline, "topic": topic.Name, "topic_id": topic.ID, "batch_id": batch}
 	numbers := map[string]int64{ledger.ColGapNext: g.Next, "missing": g.Next - g.First, ledger.ColOffset: g.First}
 	for i, f := range as.Fields() {
 		switch to := b.Field(i).(type) {

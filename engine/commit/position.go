@@ -58,8 +58,20 @@ func newFinder(wh *objstore.Warehouse, r *snapshot.Reader, line *lineage, pipeli
 	return &finder{wh: wh, reader: r, line: line, pipeline: pipeline}
 }
 
-// find runs the steps.
+// find answers by the steps, and with all the topics that the tag's record knows: a rollback takes none of them back.
 func (f *finder) find(ctx context.Context) (position, error) {
+	pos, err := f.answer(ctx)
+	if err != nil || f.last == nil {
+		return pos, err
+	}
+	if pos.record, err = withTopics(pos.record, *f.last); err != nil {
+		return position{}, f.stop("topics: %v", err)
+	}
+	return pos, nil
+}
+
+// answer runs the steps.
+func (f *finder) answer(ctx context.Context) (position, error) {
 	f.head = f.line.meta.SnapshotByName(table.MainBranch)
 	if err := f.readTag(); err != nil {
 		return position{}, err
@@ -278,7 +290,7 @@ func (f *finder) byHistory(ctx context.Context, id int64) (position, bool, error
 	}
 	pos := position{record: ledger.Record{Kind: ledger.KindIngest, Pipeline: f.pipeline, Offsets: v, LastRow: rows}, at: id, step: StepHistory}
 	if f.last != nil {
-		pos.record.ClusterID, pos.record.TopicID = f.last.ClusterID, f.last.TopicID
+		pos.record.ClusterID, pos.record.TopicID, pos.record.Topics = f.last.ClusterID, f.last.TopicID, f.last.Topics
 		pos.epoch = f.last.Epoch + 1
 	}
 	return pos, true, nil

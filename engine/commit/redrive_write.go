@@ -65,7 +65,7 @@ func (d *redriver) buildRows(ctx context.Context, ch *chosen) (catalog.TableComm
 		return catalog.TableCommit{}, err
 	}
 	prev := ch.pos.record
-	rec := ledger.Record{Kind: ledger.KindRedrive, Pipeline: d.pipeline, BatchID: d.batch, Epoch: ch.pos.epoch, ClusterID: prev.ClusterID, TopicID: prev.TopicID,
+	rec := ledger.Record{Kind: ledger.KindRedrive, Pipeline: d.pipeline, BatchID: d.batch, Epoch: ch.pos.epoch, ClusterID: prev.ClusterID, TopicID: prev.TopicID, Topics: prev.Topics,
 		Offsets: ch.pos.offsets(), LastRow: prev.LastRow.Clone(), Filtered: prev.Filtered, Duplicates: prev.Duplicates, Unpublished: prev.Unpublished, Watermark: prev.Watermark}
 	if d.tag != nil {
 		rec.Prev = *d.tag

@@ -27,6 +27,8 @@ type Resolution struct {
 	To offset.Vector
 	// Topic is what the offsets belong to; empty ids keep those of Firn's last record.
 	Topic engine.Topic
+	// Topics are those of a table that several go to; one that is not among them keeps its id.
+	Topics []engine.Topic
 	// DryRun decides and checks, and writes nothing.
 	DryRun bool
 }
@@ -115,9 +117,16 @@ func (f *finder) decide(ctx context.Context, pos position, r Resolution, out *Re
 	if f.last != nil {
 		base = *f.last
 	}
+	if base, err = withTopics(base, pos.record); err == nil {
+		base, err = named(base, to, f.line.meta)
+	}
+	if err != nil {
+		return ledger.Record{}, fmt.Errorf("%w: table %s: %w", ErrResolve, f.line.id, err)
+	}
 	out.Offsets, out.LastRow, out.Epoch = to, rows, max(base.Epoch, pos.epoch)+1
-	left := leftOutBelow(base, to, r.Topic)
+	now, same := rebound(base, r.Topic, r.Topics)
+	left := leftOutBelow(base, to, same)
 	return ledger.Record{Kind: ledger.KindRewind, Pipeline: f.pipeline, BatchID: id.String(), Epoch: out.Epoch,
-		ClusterID: orKnown(r.Topic.ClusterID, base.ClusterID), TopicID: orKnown(r.Topic.TopicID, base.TopicID),
-		Offsets: to, LastRow: rows, Filtered: left.filtered, Duplicates: left.duplicates, Unpublished: unpublishedBelow(base, to, r.Topic), Watermark: base.Watermark}, nil
+		ClusterID: orKnown(r.Topic.ClusterID, base.ClusterID), TopicID: orKnown(now.TopicID, noID), Topics: now.Topics,
+		Offsets: to, LastRow: rows, Filtered: left.filtered, Duplicates: left.duplicates, Unpublished: unpublishedBelow(base, to, same), Watermark: base.Watermark}, nil
 }

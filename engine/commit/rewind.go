@@ -161,7 +161,7 @@ func (r *rewinder) commit(ctx context.Context, plan RewindPlan, s *table.Snapsho
 		return fmt.Errorf("table %s: snapshot %d: %w", r.line.id, s.SnapshotID, err)
 	}
 	rec := ledger.Record{Kind: ledger.KindRewind, Pipeline: r.pipeline, BatchID: batch.String(), Epoch: plan.Epoch,
-		ClusterID: plan.Record.ClusterID, TopicID: plan.Record.TopicID, Offsets: plan.Offsets, LastRow: plan.Record.LastRow,
+		ClusterID: plan.Record.ClusterID, TopicID: plan.Record.TopicID, Topics: plan.Record.Topics, Offsets: plan.Offsets, LastRow: plan.Record.LastRow,
 		Filtered: plan.Record.Filtered, Duplicates: plan.Record.Duplicates, Unpublished: plan.Record.Unpublished, Watermark: plan.Record.Watermark}
 	if r.tag != nil {
 		rec.Prev = *r.tag
@@ -278,6 +278,12 @@ func (r *rewinder) plan(ctx context.Context, s *table.Snapshot) (RewindPlan, err
 		p.Stopped = err.Error()
 	default:
 		return RewindPlan{}, err
+	}
+	if p.Record, err = withTopics(rec, pos.record); err == nil && f.last != nil {
+		p.Record, err = withTopics(p.Record, *f.last)
+	}
+	if err != nil {
+		return RewindPlan{}, r.errorf("%v", err)
 	}
 	p.Epoch = max(rec.Epoch, pos.epoch) + 1
 	if f.last != nil {

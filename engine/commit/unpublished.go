@@ -58,11 +58,10 @@ func (c *Committer) recoveredUnpublished() offset.Vector {
 
 // unpublishedBelow is what goes on to hold after a person's decision where to read on. Dead letters from there on are
 // published when V comes to them again.
-func unpublishedBelow(base ledger.Record, to offset.Vector, topic engine.Topic) offset.Vector {
-	if KnownID(topic.TopicID) && KnownID(base.TopicID) && topic.TopicID != base.TopicID {
-		return nil
-	}
-	return below(base.Unpublished.Clone(), to)
+func unpublishedBelow(base ledger.Record, to offset.Vector, sameTopic func(partition int32) bool) offset.Vector {
+	v := below(base.Unpublished.Clone(), to)
+	maps.DeleteFunc(v, func(p int32, _ int64) bool { return !sameTopic(p) })
+	return v
 }
 
 // below leaves of v what lies below end.

@@ -177,6 +177,17 @@ func (c *column) fillInt32(n int, v int32) {
 	c.n = n
 }
 
+// fillText makes an empty column one of n times the text.
+func (c *column) fillText(n int, text string) {
+	c.growTo(n)
+	dst := c.room(n * len(text))
+	for i := range n {
+		copy(dst[i*len(text):], text)
+		c.offs[i+1] = int32((i + 1) * len(text))
+	}
+	c.n, c.end = n, n*len(text)
+}
+
 func (c *column) appendDec(v dec128) {
 	if c.n == c.cap {
 		c.growTo(c.n + 1)

@@ -30,6 +30,7 @@ type Contract struct {
 	rules    []rule     // demands that are looked at when an event was read
 	complete [][]string // columns that a complete event has, beside the required ones
 	lines    bool       // a record holds many events
+	topics   bool       // several topics go to the table
 	extras   []extra    // columns that events give as a whole
 	envelope bool       // an event is a change of a row, in Debezium's envelope
 	change   *valueType // and that is the envelope; nil in JSON, whose contracts describe the row alone
@@ -168,7 +169,7 @@ func (c *Contract) IcebergSchema() *iceberg.Schema {
 		f.Type = &iceberg.ListType{ElementID: ids.next(), Element: iceberg.PrimitiveTypes.String}
 		fields = append(fields, f)
 	}
-	fields = append(fields, ledgerFields(&ids, c.lines)...)
+	fields = append(fields, ledgerFields(&ids, c.lines, c.topics)...)
 	return iceberg.NewSchema(0, fields...)
 }
 
@@ -182,12 +183,23 @@ func (c *Contract) WithLines() *Contract {
 // Lines tells whether records hold many events.
 func (c *Contract) Lines() bool { return c.lines }
 
-// ledgerFields are the columns that every table of firn's ends with; the index only where a record gives many rows.
-func ledgerFields(ids *idSource, lines bool) []iceberg.NestedField {
-	out := []iceberg.NestedField{
-		{ID: ids.next(), Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32, Doc: "Kafka partition that the row came from"},
-		{ID: ids.next(), Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64, Doc: "Kafka offset of the row within its partition"},
+// WithTopics returns the contract of a table that several topics go to: each row says which it is from.
+func (c *Contract) WithTopics() *Contract {
+	out := *c
+	out.topics = true
+	return &out
+}
+
+// ledgerFields are the columns that every table of firn's ends with; the index only where a record gives many rows, the topic
+// only where there are several.
+func ledgerFields(ids *idSource, lines, topics bool) []iceberg.NestedField {
+	var out []iceberg.NestedField
+	if topics {
+		out = append(out, iceberg.NestedField{ID: ids.next(), Name: ledger.ColTopic, Type: iceberg.PrimitiveTypes.String, Doc: "Kafka topic that the row came from"})
 	}
+	out = append(out,
+		iceberg.NestedField{ID: ids.next(), Name: ledger.ColPartition, Type: iceberg.PrimitiveTypes.Int32, Doc: "Kafka partition that the row came from"},
+		iceberg.NestedField{ID: ids.next(), Name: ledger.ColOffset, Type: iceberg.PrimitiveTypes.Int64, Doc: "Kafka offset of the row within its partition"})
 	if lines {
 		out = append(out, iceberg.NestedField{ID: ids.next(), Name: ledger.ColIndex, Type: iceberg.PrimitiveTypes.Int32, Doc: "which of the events of the Kafka record, from 0 on; null for the record as a whole"})
 	}

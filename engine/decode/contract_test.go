@@ -110,7 +110,7 @@ func TestTableAndContractMustFit(t *testing.T) {
 	prim := iceberg.PrimitiveTypes
 	led := func(fields ...iceberg.NestedField) *iceberg.Schema {
 		ids := idSource(100)
-		return iceberg.NewSchema(0, append(fields, ledgerFields(&ids, false)...)...)
+		return iceberg.NewSchema(0, append(fields, ledgerFields(&ids, false, false)...)...)
 	}
 	f := func(name string, typ iceberg.Type, required bool) iceberg.NestedField {
 		return iceberg.NestedField{ID: 1, Name: name, Type: typ, Required: required}

@@ -97,40 +97,40 @@ func DeadLetterSchema(lines bool) *iceberg.Schema {
 	for i := range fields {
 		fields[i].ID = ids.next()
 	}
-	led := ledgerFields(&ids, lines)
+	led := ledgerFields(&ids, lines, false)
 	keyID, valueID := ids.next(), ids.next()
 	fields[slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == colHeaders })].Type = &iceberg.MapType{KeyID: keyID, KeyType: str, ValueID: valueID, ValueType: bin}
 	return iceberg.NewSchema(0, append(fields, led...)...)
 }
 
 // DeadRows turns dead letters into rows of a dead-letter table with the given schema. Columns that it does not know are
-// null. Text that is not UTF-8 is made so. The caller releases the batch.
-func DeadRows(mem memory.Allocator, sc *iceberg.Schema, topic string, dead []engine.Dead, now time.Time) (arrow.RecordBatch, error) {
+// null. topic names the topic of a partition. Text that is not UTF-8 is made so. The caller releases the batch.
+func DeadRows(mem memory.Allocator, sc *iceberg.Schema, topic func(partition int32) string, dead []engine.Dead, now time.Time) (arrow.RecordBatch, error) {
 	as, err := table.SchemaToArrowSchema(sc, nil, true, false)
 	if err != nil {
-		return nil, fmt.Errorf("dead letters of %s: the table's schema has no Arrow form: %w", topic, err)
+		return nil, fmt.Errorf("dead letters: the table's schema has no Arrow form: %w", err)
 	}
 	var size int64
 	for i := range dead {
 		size += int64(len(dead[i].Key) + len(dead[i].Value))
 	}
 	if size > maxFetchBytes {
-		return nil, fmt.Errorf("%w: dead letters of %s: %d raw bytes in one batch, at most %d fit: commit more often", ErrFetch, topic, size, maxFetchBytes)
+		return nil, fmt.Errorf("%w: dead letters: %d raw bytes in one batch, at most %d fit: commit more often", ErrFetch, size, maxFetchBytes)
 	}
 	b := array.NewRecordBuilder(mem, as)
 	defer b.Release()
 	b.Reserve(len(dead))
-	w := deadWriter{topic: validText(topic), ingested: arrow.Timestamp(clampMicros(now.UnixMicro()))}
+	w := deadWriter{topic: topic, ingested: arrow.Timestamp(clampMicros(now.UnixMicro()))}
 	for i, f := range as.Fields() {
 		if err := w.column(f.Name, b.Field(i), dead); err != nil {
-			return nil, fmt.Errorf("dead letters of %s: %w", topic, err)
+			return nil, fmt.Errorf("dead letters: %w", err)
 		}
 	}
 	return b.NewRecordBatch(), nil
 }
 
 type deadWriter struct {
-	topic    string
+	topic    func(partition int32) string
 	ingested arrow.Timestamp
 }
 
@@ -144,7 +144,7 @@ func (w *deadWriter) column(name string, to array.Builder, dead []engine.Dead) e
 	case colMessage:
 		return fill(name, to, dead, func(b *array.StringBuilder, d *engine.Dead) { b.Append(validText(d.Message)) })
 	case colTopic:
-		return fill(name, to, dead, func(b *array.StringBuilder, _ *engine.Dead) { b.Append(w.topic) })
+		return fill(name, to, dead, func(b *array.StringBuilder, d *engine.Dead) { b.Append(validText(w.topic(d.Partition))) })
 	case colRawKey:
 		return fill(name, to, dead, func(b *array.BinaryBuilder, d *engine.Dead) { appendOrNull(b, d.Key) })
 	case colRawValue:

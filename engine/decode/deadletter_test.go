@@ -109,7 +109,7 @@ func TestDeadRowsKeepEveryByte(t *testing.T) {
 		{Partition: 0, DeadLetter: engine.DeadLetter{Reason: "r\xff", Place: "/\xff", Message: "\xffm", Offset: 8, TimestampMs: math.MinInt64, Value: []byte{},
 			Headers: []engine.Header{{Key: "\xff", Value: nil}}}},
 	}
-	rows, err := DeadRows(mem, sc, "topic", dead, testNow)
+	rows, err := DeadRows(mem, sc, func(int32) string { return "topic" }, dead, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestDeadRowsFollowTheTable(t *testing.T) {
 	mem := checked(t)
 	sc := iceberg.NewSchema(3, iceberg.NestedField{ID: 5, Name: ledger.ColOffset, Type: prim.Int64},
 		iceberg.NestedField{ID: 6, Name: "ticket", Type: prim.String}, iceberg.NestedField{ID: 7, Name: "reason", Type: prim.String})
-	rows, err := DeadRows(mem, sc, "t", []engine.Dead{{DeadLetter: engine.DeadLetter{Reason: "r", Offset: 9}}}, testNow)
+	rows, err := DeadRows(mem, sc, func(int32) string { return "t" }, []engine.Dead{{DeadLetter: engine.DeadLetter{Reason: "r", Offset: 9}}}, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,11 +164,11 @@ func TestDeadRowsFollowTheTable(t *testing.T) {
 	rows.Release()
 	for _, f := range []iceberg.NestedField{{ID: 1, Name: "reason", Type: prim.Int32}, {ID: 1, Name: "headers", Type: prim.String},
 		{ID: 1, Name: "headers", Type: &iceberg.MapType{KeyID: 2, KeyType: prim.String, ValueID: 3, ValueType: prim.Int32}}} {
-		if _, err := DeadRows(mem, iceberg.NewSchema(0, f), "t", make([]engine.Dead, 1), testNow); !errors.Is(err, ErrContract) {
+		if _, err := DeadRows(mem, iceberg.NewSchema(0, f), func(int32) string { return "t" }, make([]engine.Dead, 1), testNow); !errors.Is(err, ErrContract) {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
-	rows, err = DeadRows(mem, DeadLetterSchema(false), "t", nil, testNow)
+	rows, err = DeadRows(mem, DeadLetterSchema(false), func(int32) string { return "t" }, nil, testNow)
 	if err != nil || rows.NumRows() != 0 {
 		t.Errorf("no dead letters: %v, %v", rows, err)
 	}

@@ -118,8 +118,9 @@ func (c *Contract) grow(sc *iceberg.Schema) (*iceberg.Schema, error) {
 	for i := range c.extras { // which may be null
 		want[len(c.root.fields)+i].Required = false
 	}
-	want = slices.DeleteFunc(want, func(f iceberg.NestedField) bool { // a table without its ledger is not to be mended so
-		return ledger.IsColumn(f.Name) && !slices.ContainsFunc(sc.Fields(), func(h iceberg.NestedField) bool { return h.Name == f.Name })
+	// A table without its ledger is not to be mended so; one that was made for a single topic gets the column that says which.
+	want = slices.DeleteFunc(want, func(f iceberg.NestedField) bool {
+		return ledger.IsColumn(f.Name) && f.Name != ledger.ColTopic && !slices.ContainsFunc(sc.Fields(), func(h iceberg.NestedField) bool { return h.Name == f.Name })
 	})
 	g, err := evolve.Grow(sc, evolve.Unnumbered(want), evolve.Next(sc))
 	if err != nil {

@@ -127,7 +127,7 @@ func TestLinesNeedTheirColumn(t *testing.T) {
 	if got := spots(out.Rows); !slices.Equal(got, []string{"100:(null)"}) {
 		t.Errorf("a record that gives one row stands at %v", got)
 	}
-	rows, err := DeadRows(checked(t), DeadLetterSchema(true), "t", []engine.Dead{{DeadLetter: engine.DeadLetter{Offset: 5, Line: 3}}, {DeadLetter: engine.DeadLetter{Offset: 6}}}, testNow)
+	rows, err := DeadRows(checked(t), DeadLetterSchema(true), func(int32) string { return "t" }, []engine.Dead{{DeadLetter: engine.DeadLetter{Offset: 5, Line: 3}}, {DeadLetter: engine.DeadLetter{Offset: 6}}}, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,12 +115,23 @@ func (pl *planner) errorf(place, format string, args ...any) error {
 	return fmt.Errorf("%w: contract %s and the table do not fit at column %s: %s", ErrContract, pl.contract.Name, place, fmt.Sprintf(format, args...))
 }
 
+// fills tells the columns of the ledger that the rows of this contract have. Others that a table has stay null.
+func (pl *planner) fills(name string) bool {
+	switch name {
+	case ledger.ColIndex:
+		return pl.contract.lines
+	case ledger.ColTopic:
+		return pl.contract.topics
+	}
+	return ledger.IsColumn(name)
+}
+
 // root plans the whole table. The columns come back in the table's order, those of the contract under the plan.
 func (pl *planner) root(fields []iceberg.NestedField, arrowFields []arrow.Field, isLedger func(string) bool) (*column, *objectPlan, error) {
 	col := &column{layout: layoutStruct, alloc: pl.alloc}
 	obj := &objectPlan{col: col, closed: pl.contract.root.closed, depth: 1}
 	for i, f := range fields {
-		if ledger.IsColumn(f.Name) && (f.Name != ledger.ColIndex || pl.contract.lines) {
+		if pl.fills(f.Name) {
 			k, err := pl.leaf(arrowFields[i].Type)
 			if err != nil {
 				return nil, nil, err

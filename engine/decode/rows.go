@@ -131,7 +131,7 @@ func newRows(c *Contract, sc *iceberg.Schema, o Options) (rows, *objectPlan, err
 		return rows{}, nil, err
 	}
 	d.ruled = len(d.rules.rules) > 0
-	if err := d.led.find(fields, d.root.kids, c.lines); err != nil {
+	if err := d.led.find(fields, d.root.kids, c.lines, c.topics); err != nil {
 		return rows{}, nil, err
 	}
 	path := o.EventTime
@@ -182,7 +182,7 @@ func (d *rows) Decode(f *engine.Fetch) (engine.Decoded, error) {
 		return out, nil
 	}
 	out.MaxEvent = d.maxEvent()
-	if out.Rows, err = d.handOver(f.Partition); err != nil {
+	if out.Rows, err = d.handOver(f); err != nil {
 		d.root.drop()
 		return engine.Decoded{}, fmt.Errorf("decode partition %d [%d,%d): %w", f.Partition, f.Start, f.End, err)
 	}
@@ -297,9 +297,12 @@ func (d *rows) maxEvent() time.Time {
 }
 
 // handOver hands the columns over as one record batch; what is the same in every row is filled in here.
-func (d *rows) handOver(partition int32) (arrow.RecordBatch, error) {
+func (d *rows) handOver(f *engine.Fetch) (arrow.RecordBatch, error) {
 	n := d.led.offset.n
-	d.led.partition.fillInt32(n, partition)
+	if d.led.topic != nil {
+		d.led.topic.fillText(n, f.Topic)
+	}
+	d.led.partition.fillInt32(n, f.Partition)
 	d.led.ingested.fillInt64(n, d.ingestedAt)
 	cols := make([]arrow.Array, 0, len(d.root.kids))
 	defer func() {
@@ -321,10 +324,10 @@ func (d *rows) handOver(partition int32) (arrow.RecordBatch, error) {
 
 // ledgerColumns are the columns that every row has beside its event. offset is as long as the rows that are complete.
 //
-// index is nil unless a record may give many rows.
-type ledgerColumns struct{ partition, offset, index, timestamp, ingested *column }
+// index is nil unless a record may give many rows, topic unless several go to the table.
+type ledgerColumns struct{ topic, partition, offset, index, timestamp, ingested *column }
 
-func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column, lines bool) error {
+func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column, lines, topics bool) error {
 	type wanted struct {
 		name string
 		typ  iceberg.Type
@@ -338,6 +341,9 @@ func (l *ledgerColumns) find(fields []iceberg.NestedField, cols []*column, lines
 	}
 	if lines {
 		all = append(all, wanted{ledger.ColIndex, iceberg.PrimitiveTypes.Int32, &l.index})
+	}
+	if topics {
+		all = append(all, wanted{ledger.ColTopic, iceberg.PrimitiveTypes.String, &l.topic})
 	}
 	for _, want := range all {
 		for i, f := range fields {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/deadletter"
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // Headers of a message. They are read by others: never rename one. A header that does not apply is left out.
@@ -76,7 +77,8 @@ func withoutValue(pipeline string, l *deadletter.Letter) Message {
 
 // envelope is what a message says beside the record.
 func envelope(pipeline string, l *deadletter.Letter) Message {
-	key := l.Topic + "/" + strconv.Itoa(int(l.Partition)) + "/" + strconv.FormatInt(l.Offset, 10)
+	_, partition := ledger.Place(l.Partition) // Kafka's own, also where several topics go to the table
+	key := l.Topic + "/" + strconv.Itoa(int(partition)) + "/" + strconv.FormatInt(l.Offset, 10)
 	if l.Line > 0 {
 		key += "/" + strconv.Itoa(int(l.Line))
 	}
@@ -87,7 +89,7 @@ func envelope(pipeline string, l *deadletter.Letter) Message {
 		}
 	}
 	add(HeaderTopic, l.Topic)
-	add(HeaderPartition, strconv.Itoa(int(l.Partition)))
+	add(HeaderPartition, strconv.Itoa(int(partition)))
 	add(HeaderOffset, strconv.FormatInt(l.Offset, 10))
 	if l.Line > 0 {
 		add(HeaderLine, strconv.Itoa(int(l.Line)))

@@ -131,7 +131,7 @@ func (w *world) start() {
 			return engine.Topic{Name: "orders", ClusterID: "c", TopicID: "t"}, nil
 		}},
 		w.cat, w.wh, func(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
-			return decode.DeadRows(memory.DefaultAllocator, sc, "orders", dead, w.now)
+			return decode.DeadRows(memory.DefaultAllocator, sc, func(int32) string { return "orders" }, dead, w.now)
 		}, nil, nil)
 	w.must(err)
 	w.com = com

@@ -109,6 +109,11 @@ func (s *Source) bootstrap() string { return strings.Join(s.cfg.Brokers, ",") }
 // A partition in epochs gives its first record once its leader has confirmed, by OffsetForLeaderEpoch, that its log is
 // the one that was read up to there; one that is not in it, or with a negative epoch, is not asked for.
 func (s *Source) Start(_ context.Context, from offset.Vector, epochs map[int32]int32) error {
+	return s.start(from, epochs, "")
+}
+
+// start is Start of the topic with an id; empty: the one that was read before, or any when nothing was.
+func (s *Source) start(from offset.Vector, epochs map[int32]int32, id string) error {
 	for p, o := range from {
 		if p < 0 || o < 0 {
 			return fmt.Errorf("topic %s: cannot start partition %d at offset %d", s.topic, p, o)
@@ -123,7 +128,10 @@ func (s *Source) Start(_ context.Context, from offset.Vector, epochs map[int32]i
 	}
 	old, g := s.gen, newGeneration(s, from, epochs)
 	s.gen = g // from here on nothing of old comes out of Poll
-	if len(from) == 0 {
+	switch {
+	case id != "":
+		s.topicID = id
+	case len(from) == 0:
 		s.topicID = "" // nothing depends on the topic being the same
 	}
 	s.next = map[int32]int64(from.Clone())

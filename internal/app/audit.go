@@ -7,10 +7,9 @@ import (
 	"slices"
 
 	"github.com/firnlake/firn/catalog"
-	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
-	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/objstore"
 )
 
@@ -39,16 +38,10 @@ func (c *Client) Audit(ctx context.Context, name string, o AuditOptions) (*audit
 	defer wh.Close()
 	opt := audit.Options{AllColumns: o.AllColumns, Progress: o.Progress, DeadLetters: c.deadLettersOf(t.Identifier)}
 	if o.Kafka {
-		topic := c.topicOf(t)
-		if topic == "" {
+		if c.feedOf(t, ledger.Record{}).String() == "" {
 			return nil, fmt.Errorf("%w: --kafka: the topic of %s is not known: name the configuration with -c", ErrUsage, name)
 		}
-		src, err := source.New(c.cfg.Kafka, source.Options{Topic: topic}, c.log, source.NewMetrics(nil))
-		if err != nil {
-			return nil, err
-		}
-		defer src.Close()
-		opt.Kafka = &kafkaLog{cfg: c.cfg.Kafka, topic: topic, src: src}
+		opt.Kafka = &kafkaLog{c: c, table: t}
 	}
 	if opt.Gaps, err = c.gapsOf(ctx, cat, wh, t.Identifier); err != nil {
 		return nil, err
@@ -87,39 +80,4 @@ func (c *Client) deadLettersOf(id catalog.Identifier) catalog.Identifier {
 		}
 	}
 	return nil
-}
-
-// kafkaLog is a topic as an audit reads it. It implements audit.Log.
-type kafkaLog struct {
-	cfg   source.Config
-	topic string
-	src   *source.Source // for Describe alone
-}
-
-func (k *kafkaLog) Describe(ctx context.Context) (clusterID, topicID string, err error) {
-	t, err := k.src.Describe(ctx)
-	return t.ClusterID, t.TopicID, err
-}
-
-func (k *kafkaLog) Bounds(ctx context.Context) (map[int32]audit.LogBounds, error) {
-	b, err := source.Bounds(ctx, k.cfg, k.topic)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[int32]audit.LogBounds, len(b))
-	for p, pos := range b {
-		out[p] = audit.LogBounds{Start: pos.LogStart, End: pos.LastStable}
-	}
-	return out, nil
-}
-
-func (k *kafkaLog) ReadRange(ctx context.Context, partition int32, from, to int64, fn func(audit.Stretch) error) error {
-	var offsets []int64
-	return source.ReadRange(ctx, k.cfg, k.topic, partition, from, to, func(f *engine.Fetch) error {
-		offsets = offsets[:0]
-		for i := range f.Records {
-			offsets = append(offsets, f.Records[i].Offset)
-		}
-		return fn(audit.Stretch{Start: f.Start, End: f.End, Offsets: offsets, Control: f.Control, Aborted: f.Aborted})
-	})
 }

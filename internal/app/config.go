@@ -128,12 +128,13 @@ type HTTP struct {
 	Profiles       bool `yaml:"profiles" jsonschema_description:"Serve CPU, heap, goroutine and block profiles of this process under /debug/pprof/, for go tool pprof; default false."`
 }
 
-// Pipeline moves one topic into one table.
+// Pipeline moves a topic, or several, into one table.
 type Pipeline struct {
-	Name   string `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
-	Topic  string `yaml:"topic" jsonschema:"required"`
-	Format string `yaml:"format" jsonschema:"enum=json,enum=json_lines,enum=avro,enum=protobuf" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
-	Schema string `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json and json_lines, an .avsc for avro, a .proto or a FileDescriptorSet (.desc) for protobuf."`
+	Name   string   `yaml:"name" jsonschema:"required" jsonschema_description:"Names the pipeline's tag in the table; never change it."`
+	Topic  string   `yaml:"topic" jsonschema_description:"The Kafka topic that is read; or topics."`
+	Topics []string `yaml:"topics" jsonschema_description:"Several topics that go to the one table (docs/routing.md), instead of topic. Their order means nothing; topics can be added and taken out."`
+	Format string   `yaml:"format" jsonschema:"enum=json,enum=json_lines,enum=avro,enum=protobuf" jsonschema_description:"Of the events; docs/formats.md says what each becomes."`
+	Schema string   `yaml:"schema" jsonschema_description:"Schema file of the events, relative to this file: a JSON Schema for json and json_lines, an .avsc for avro, a .proto or a FileDescriptorSet (.desc) for protobuf."`
 
 	Rest string `yaml:"rest" jsonschema_description:"JSON: column that keeps the fields of an event which schema does not name, together as one JSON object; default: they are read over."`
 
@@ -211,6 +212,9 @@ func (p Pipeline) WithDefaults() Pipeline {
 
 // Validate names the first value that cannot be used.
 func (p Pipeline) Validate() error {
+	if err := p.checkTopics(); err != nil {
+		return err
+	}
 	if err := p.checkFormat(); err != nil {
 		return err
 	}
@@ -235,7 +239,7 @@ func (p Pipeline) Validate() error {
 	if p.Table == p.DeadLetter {
 		return errors.New("dead_letter_table: it must be another table than table")
 	}
-	if p.DeadTopic != "" && p.DeadTopic == p.Topic {
+	if p.DeadTopic != "" && slices.Contains(p.topicNames(), p.DeadTopic) {
 		return errors.New("dead_letter_topic: it must be another topic than topic: each dead letter would come back as an event")
 	}
 	if p.Gaps == p.Table || p.Gaps == p.DeadLetter {
@@ -385,8 +389,8 @@ func (c Config) checkPipelines() error {
 				switch {
 				case ok && j == i && p.isRouted():
 					return fmt.Errorf("pipelines[%d].routes: %q is written by two of them: give each route tables of its own, or join their conditions with or", i, t)
-				case ok && c.Pipelines[j].Topic != p.Topic:
-					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too, from another topic: a table has one topic, or partition and offset would not tell its rows apart; give each a table of its own and read them together with union all (docs/routing.md)", i, t, j)
+				case ok && !slices.Equal(c.Pipelines[j].topicNames(), p.topicNames()):
+					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too, from another topic: a table has one pipeline; list all of its topics in topics of that one (docs/routing.md), or give each pipeline a table of its own", i, t, j)
 				case ok:
 					return fmt.Errorf("pipelines[%d].table: %q is written by pipelines[%d] too: give each pipeline tables of its own", i, t, j)
 				}
@@ -404,11 +408,11 @@ func (c Config) checkDeadTopics() error {
 		reached := []string{first.DeadTopic}
 		for n := 0; n < len(reached) && first.DeadTopic != ""; n++ {
 			for _, p := range c.Pipelines {
-				if p.Topic != reached[n] || p.DeadTopic == "" || slices.Contains(reached, p.DeadTopic) {
+				if !slices.Contains(p.topicNames(), reached[n]) || p.DeadTopic == "" || slices.Contains(reached, p.DeadTopic) {
 					continue
 				}
-				if p.DeadTopic == first.Topic {
-					return fmt.Errorf("pipelines[%d].dead_letter_topic: dead letters of %s come back to it through %s: give one of the pipelines on the way another topic, or none", i, first.Topic, p.Topic)
+				if slices.Contains(first.topicNames(), p.DeadTopic) {
+					return fmt.Errorf("pipelines[%d].dead_letter_topic: dead letters of %s come back to it through %s: give one of the pipelines on the way another topic, or none", i, p.DeadTopic, p.topicText())
 				}
 				reached = append(reached, p.DeadTopic)
 			}

@@ -257,7 +257,7 @@ func decodeLetters(f *format, contract *decode.Contract, sc *iceberg.Schema, let
 			n++
 		}
 		p := letters[0].Partition
-		fetch := &engine.Fetch{Partition: p, Start: letters[0].Offset, End: letters[n-1].Offset + 1, LeaderEpoch: -1, FetchedAt: time.Now()}
+		fetch := &engine.Fetch{Partition: p, Topic: letters[0].Topic, Start: letters[0].Offset, End: letters[n-1].Offset + 1, LeaderEpoch: -1, FetchedAt: time.Now()}
 		for _, l := range letters[:n] {
 			fetch.Records = append(fetch.Records, engine.Record{Offset: l.Offset, Line: l.Line, TimestampMs: l.Timestamp.UnixMilli(), Key: l.Key, Value: l.Value})
 		}

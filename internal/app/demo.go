@@ -18,13 +18,13 @@ type Demo struct {
 
 // Demo generates events into the first pipeline's topic until Stop.
 func (p *Process) Demo(ctx context.Context, d Demo) error {
-	pl := p.cfg.Pipelines[0]
+	topic := p.cfg.Pipelines[0].topicNames()[0]
 	cfg := generate.Config{Rate: d.Rate, BrokenShare: d.Broken, LateShare: generate.DefaultLateShare, Seed: d.Seed, Partitions: demoPartitions}.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w: --demo: %w", ErrUsage, err)
 	}
 	if !p.opt.Broker {
-		if err := p.wait(ctx, "topic "+pl.Topic, func() error { return source.EnsureTopic(ctx, p.cfg.Kafka, pl.Topic, demoPartitions) }); err != nil {
+		if err := p.wait(ctx, "topic "+topic, func() error { return source.EnsureTopic(ctx, p.cfg.Kafka, topic, demoPartitions) }); err != nil {
 			return err
 		}
 	}
@@ -33,7 +33,7 @@ func (p *Process) Demo(ctx context.Context, d Demo) error {
 		return err
 	}
 	p.background("generator", func(ctx context.Context) error {
-		_, err := generate.Run(ctx, cfg, producer(prod, pl.Topic))
+		_, err := generate.Run(ctx, cfg, producer(prod, topic))
 		if errors.Is(err, context.Canceled) {
 			err = nil
 		}

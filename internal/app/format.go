@@ -137,6 +137,9 @@ func (f *format) load(raw []byte, refs []registry.Reference, name string) (*deco
 			return nil, err
 		}
 	}
+	if len(f.cfg.Topics) > 0 {
+		c = c.WithTopics()
+	}
 	return c.WithRules(f.cfg.Rules)
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
-	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/snapshot"
 )
@@ -151,6 +150,7 @@ type OffsetsReport struct {
 	Pipeline    string           `json:"pipeline"`
 	Topic       string           `json:"topic"`
 	TopicID     string           `json:"topic_id"`
+	Topics      ledger.Topics    `json:"topics,omitempty"` // of a table that several go to, in their places
 	Cluster     string           `json:"cluster_id"`
 	Epoch       int64            `json:"epoch"`
 	SnapshotID  int64            `json:"snapshot_id"`
@@ -170,10 +170,11 @@ type OffsetsReport struct {
 // PartitionState is one partition's position. Last row is -1 when no row came from it; the log's bounds are -1 when unknown.
 type PartitionState struct {
 	Partition int32 `json:"partition"`
-	Next      int64 `json:"next_offset"`
-	LastRow   int64 `json:"last_row"`
-	LogStart  int64 `json:"log_start"`
-	LogEnd    int64 `json:"log_end"`
+	Spot
+	Next     int64 `json:"next_offset"`
+	LastRow  int64 `json:"last_row"`
+	LogStart int64 `json:"log_start"`
+	LogEnd   int64 `json:"log_end"`
 }
 
 // Offsets reads where the table's pipeline stands. Where recovery stops, that is the error.
@@ -227,34 +228,37 @@ func (c *Client) explain(ctx context.Context, name string) (*fed, commit.Explana
 }
 
 func (c *Client) offsetsReport(ctx context.Context, t *fed, st engine.State, rec ledger.Record) *OffsetsReport {
-	topic := c.topicOf(t.Table)
-	r := &OffsetsReport{Table: t.Identifier.String(), Pipeline: t.pipeline, Topic: topic, TopicID: rec.TopicID, Cluster: rec.ClusterID, Epoch: st.Epoch, SnapshotID: st.SnapshotID,
+	f := c.feedOf(t.Table, rec)
+	r := &OffsetsReport{Table: t.Identifier.String(), Pipeline: t.pipeline, Topic: f.String(), TopicID: rec.TopicID, Cluster: rec.ClusterID, Epoch: st.Epoch, SnapshotID: st.SnapshotID,
 		RecoveredBy: st.Source, BatchID: rec.BatchID, Watermark: rec.Watermark, Lag: -1}
-	bounds, err := c.bounds(ctx, topic)
+	if len(rec.Topics) > 0 {
+		r.Topics = rec.Topics
+	}
+	bounds, err := f.bounds(ctx)
 	if err != nil {
 		r.KafkaError = err.Error()
-	} else {
+	}
+	if bounds != nil {
 		r.Lag = 0
 	}
 	for _, p := range st.Offsets.Partitions() {
-		ps := PartitionState{Partition: p, Next: st.Offsets[p], LastRow: -1, LogStart: -1, LogEnd: -1}
+		ps := PartitionState{Partition: p, Next: st.Offsets[p], LastRow: -1, LogStart: -1, LogEnd: -1, Spot: f.spot(p)}
 		if last, ok := rec.LastRow[p]; ok {
 			ps.LastRow = last
 		}
 		if b, ok := bounds[p]; ok {
 			ps.LogStart, ps.LogEnd = b.LogStart, b.LastStable
-			r.Lag += max(b.LastStable-ps.Next, 0)
+			if f.isRead(p) {
+				r.Lag += max(b.LastStable-ps.Next, 0)
+			}
 		}
 		r.Partitions = append(r.Partitions, ps)
 	}
 	return r
 }
 
-// Table properties by which the client verbs find what feeds a table.
-const (
-	propPipeline = "firn.pipeline"
-	propTopic    = "firn.topic"
-)
+// propPipeline is the table's property by which the client verbs find what writes it; commit.PropTopic is the other.
+const propPipeline = "firn.pipeline"
 
 // pipelineOf finds the pipeline that writes a table: by the configuration, by its tag, or else by the table's property, which a
 // pipeline sets before it writes.
@@ -287,24 +291,4 @@ func writersOf(t *catalog.Table) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// topicOf finds the topic that feeds a table: by the configuration, or else by the table's property.
-func (c *Client) topicOf(t *catalog.Table) string {
-	for _, p := range c.cfg.Pipelines {
-		if rows, dead := p.tables(); slices.Equal(rows, t.Identifier) || slices.Equal(dead, t.Identifier) {
-			return p.Topic
-		}
-	}
-	return t.Metadata.Properties()[propTopic]
-}
-
-// bounds asks Kafka for the log's bounds.
-func (c *Client) bounds(ctx context.Context, topic string) (map[int32]engine.Position, error) {
-	if topic == "" {
-		return nil, fmt.Errorf("%w: the topic is not known: name the configuration with -c", ErrUsage)
-	}
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	return source.Bounds(ctx, c.cfg.Kafka, topic)
 }

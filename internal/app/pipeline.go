@@ -72,7 +72,8 @@ type runner struct {
 	mu     sync.Mutex
 	cause  error // why it is not prepared
 	engine *engine.Pipeline
-	source *source.Source
+	source engine.Source
+	many   *source.Many // source, where there are several topics; else nil
 }
 
 // gcPercent is how much garbage a process with pipelines lets come together, in percent of what lives in Go's heap. Batches are outside of it, and an
@@ -140,14 +141,15 @@ func (r *runner) run(ctx context.Context) error {
 	}
 }
 
-func (r *runner) set(e *engine.Pipeline, s *source.Source, cause error) {
+func (r *runner) set(e *engine.Pipeline, s engine.Source, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.engine, r.source, r.cause = e, s, cause
+	r.many, _ = s.(*source.Many)
 }
 
 // prepare makes sure of storage, tables and topic, in the order in which their absence is the clearest message.
-func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source, error) {
+func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, engine.Source, error) {
 	cat, wh := r.p.catalog, r.p.warehouse
 	if err := wh.Check(ctx); err != nil {
 		return nil, nil, fmt.Errorf("warehouse %s: %w", wh.URI, err)
@@ -185,15 +187,15 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, *source.Source,
 	if dec, err = r.deduplicated(dec, rows); err != nil {
 		return nil, nil, err
 	}
-	src, err := source.New(r.p.cfg.Kafka, source.Options{Topic: r.cfg.Topic}, r.log, r.sm)
+	unpublished, publisher := r.letters.stage()
+	cc := commit.Config{Pipeline: r.cfg.Name, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(),
+		PartitionBy: append([]string{}, r.cfg.Partition...), SortBy: append([]string{}, r.cfg.SortBy...),
+		Unpublished: unpublished, StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)}
+	src, err := r.newSource(&cc)
 	if err != nil {
 		return nil, nil, err
 	}
-	unpublished, publisher := r.letters.stage()
-	com, err := commit.New(commit.Config{Pipeline: r.cfg.Name, Topic: src.Describe, Table: rows, DeadTable: dead, GapsTable: r.cfg.gapsTable(), Lateness: r.cfg.Lateness.D(),
-		PartitionBy: append([]string{}, r.cfg.Partition...), SortBy: append([]string{}, r.cfg.SortBy...),
-		Unpublished: unpublished, StoreAgainAfter: min(commit.DefaultStoreAgainAfter, r.p.cfg.Compaction.StrayGrace.D()/2)},
-		cat, wh, r.deadRows, r.log, r.cm)
+	com, err := commit.New(cc, cat, wh, r.deadRows, r.log, r.cm)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
@@ -217,7 +219,9 @@ func (r *runner) claim(ctx context.Context, rows catalog.Identifier) (map[string
 			return nil, nil
 		}
 	}
-	return map[string]string{propPipeline: r.cfg.Name, propTopic: r.cfg.Topic}, nil
+	props := r.cfg.topicProperty(t)
+	props[propPipeline] = r.cfg.Name
+	return props, nil
 }
 
 // deduplicated wraps the decoder of the table's rows where the pipeline says so.
@@ -246,7 +250,7 @@ func (r *runner) wanted(ctx context.Context, id catalog.Identifier, c *decode.Co
 }
 
 func (r *runner) deadRows(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
-	return decode.DeadRows(memory.DefaultAllocator, sc, r.cfg.Topic, dead, time.Now())
+	return decode.DeadRows(memory.DefaultAllocator, sc, r.topicOf, dead, time.Now())
 }
 
 // committed is the vector of the last commit; empty while it is not known.
@@ -274,7 +278,7 @@ func (r *runner) Status(now time.Time) PipelineStatus {
 		}
 	}
 	v, s := judge(f), f.engine
-	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.Topic, Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered+s.Duplicates),
+	out := PipelineStatus{Name: r.cfg.Name, Topic: r.cfg.topicText(), Table: r.cfg.Table, Verdict: v, EventsPerSecond: r.rate.per(now, s.Rows+s.DeadLetters+s.Filtered+s.Duplicates),
 		Rows: s.Rows, DeadLetters: s.DeadLetters, Filtered: s.Filtered, Unrouted: s.Unrouted, Duplicates: s.Duplicates, Events: s.Events, CompleteEvents: s.Complete, Snapshots: s.Snapshots, PendingRows: s.PendingRows, TailBytes: s.TailBytes,
 		LagRecords: f.lag, LagSeconds: f.lagTime.Seconds(), Backpressure: s.Backpressure, SnapshotID: s.SnapshotID, Epoch: s.Epoch,
 		RecoveredBy: s.RecoveredBy, CommitSeconds: s.CommitSeconds, FreshP50: s.CommittedFreshness.Quantile(0.5).Seconds(),

@@ -28,7 +28,15 @@ func (c *Client) Probe(ctx context.Context, name string, cfg probe.Config) (prob
 	if err != nil {
 		return probe.Result{}, err
 	}
-	cfg.Topic, cfg.Event = c.topicOf(t), generate.Mark
+	rec := ledger.Record{}
+	if head := t.Metadata.CurrentSnapshot(); head != nil && head.Summary != nil {
+		if rec, err = ledger.ParseSummary(head.Summary.Properties); err != nil && !errors.Is(err, ledger.ErrNoRecord) {
+			return probe.Result{}, err
+		}
+	}
+	var place int
+	cfg.Topic, place = c.feedOf(t, rec).first()
+	cfg.Event = generate.Mark
 	if cfg.Topic == "" {
 		return probe.Result{}, fmt.Errorf("%w: the topic of %s is not known: name the configuration with -c", ErrUsage, name)
 	}
@@ -44,7 +52,7 @@ func (c *Client) Probe(ctx context.Context, name string, cfg probe.Config) (prob
 	if err != nil {
 		return probe.Result{}, err
 	}
-	res, err := probe.Run(ctx, cfg, marker{prod}, &reader{fc, t.Identifier}, nil)
+	res, err := probe.Run(ctx, cfg, marker{prod}, &reader{fc, t.Identifier, place}, nil)
 	return res, errors.Join(err, prod.Close())
 }
 
@@ -59,9 +67,11 @@ func (m marker) ProduceOne(ctx context.Context, topic string, key, value []byte)
 type reader struct {
 	c     *flight.Client
 	table catalog.Identifier
+	place int // of the topic, in the table
 }
 
 func (r *reader) Visible(ctx context.Context, level string, partition int32, at int64) (bool, error) {
+	partition = ledger.Number(r.place, partition)
 	res, err := r.c.Scan(ctx, query.ScanRequest{Table: r.table, Columns: []string{ledger.ColOffset},
 		From: offset.Vector{partition: at}, To: offset.Vector{partition: at + 1}, Limit: 1}, query.Options{Level: query.Level(level)})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/commit"
-	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -40,7 +39,7 @@ func (c *Client) Resolve(ctx context.Context, name string, o ResolveOptions) (*R
 	defer t.close()
 	r := commit.Resolution{To: to, DryRun: o.DryRun}
 	if o.Rebind {
-		if r.Topic, err = c.describe(ctx, c.topicOf(t.Table)); err != nil {
+		if err := c.rebind(ctx, t, &r); err != nil {
 			return nil, err
 		}
 	}
@@ -52,14 +51,30 @@ func (c *Client) Resolve(ctx context.Context, name string, o ResolveOptions) (*R
 		Epoch: got.Epoch, SnapshotID: got.SnapshotID}, nil
 }
 
-// describe asks Kafka which topic goes by that name now.
-func (c *Client) describe(ctx context.Context, topic string) (engine.Topic, error) {
-	src, err := source.New(c.cfg.Kafka, source.Options{Topic: topic}, c.log, source.NewMetrics(nil))
+// rebind has the offsets belong to the topics as they are now.
+func (c *Client) rebind(ctx context.Context, t *fed, r *commit.Resolution) error {
+	e, err := commit.Explain(ctx, t.cat, t.wh, t.Identifier, t.pipeline)
 	if err != nil {
-		return engine.Topic{}, err
+		return err
 	}
-	defer src.Close()
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	return src.Describe(ctx)
+	f := c.feedOf(t.Table, e.Record)
+	now, err := c.describe(ctx, f)
+	if err != nil {
+		return err
+	}
+	if len(f.several) > 0 {
+		r.Topics = now
+	}
+	r.Topic = engine.Topic{ClusterID: clusterOf(now), TopicID: now[0].TopicID}
+	return nil
+}
+
+// clusterOf is the cluster of the topics that are there.
+func clusterOf(all []engine.Topic) string {
+	for _, t := range all {
+		if t.ClusterID != "" {
+			return t.ClusterID
+		}
+	}
+	return ""
 }

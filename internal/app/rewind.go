@@ -55,11 +55,12 @@ type RewindReport struct {
 // RewindPartition is one partition's part. What is not known is -1.
 type RewindPartition struct {
 	Partition int32 `json:"partition"`
-	Now       int64 `json:"now"`
-	Then      int64 `json:"then"`
-	Again     int64 `json:"again"`
-	LogStart  int64 `json:"log_start"`
-	Missing   int64 `json:"missing"`
+	Spot
+	Now      int64 `json:"now"`
+	Then     int64 `json:"then"`
+	Again    int64 `json:"again"`
+	LogStart int64 `json:"log_start"`
+	Missing  int64 `json:"missing"`
 }
 
 // Rewind sets a table and its offsets back, or says what that would do.
@@ -77,12 +78,14 @@ func (c *Client) Rewind(ctx context.Context, name string, o RewindOptions) (*Rew
 	if err != nil {
 		return nil, err
 	}
-	r := &RewindReport{Table: t.Identifier.String(), Pipeline: t.pipeline, Topic: c.topicOf(t.Table)}
-	held, err := c.heldByKafka(ctx, r.Topic, plan.Record)
+	r := &RewindReport{Table: t.Identifier.String(), Pipeline: t.pipeline}
+	f := c.feedOf(t.Table, plan.Record)
+	r.Topic = f.String()
+	held, err := c.heldByKafka(ctx, f, plan.Record)
 	if err != nil {
 		r.KafkaError = err.Error()
 	}
-	r.fill(plan, held)
+	r.fill(f, plan, held)
 	if o.DryRun {
 		return r, nil
 	}
@@ -96,7 +99,7 @@ func (c *Client) Rewind(ctx context.Context, name string, o RewindOptions) (*Rew
 	if err != nil {
 		return r, err
 	}
-	r.fill(done.RewindPlan, held) // the writer may have gone on since
+	r.fill(f, done.RewindPlan, held) // the writer may have gone on since
 	r.SnapshotID, r.OldHeadTag, r.OldHeadKept = done.SnapshotID, done.Tag, o.Keep
 	return r, nil
 }
@@ -122,28 +125,31 @@ func (o RewindOptions) target() (commit.RewindTarget, error) {
 	return to, nil
 }
 
-// heldByKafka asks for the topic's bounds, and whether its offsets still mean what they did when rec was written; nil
+// heldByKafka asks for the topics' bounds, and whether its offsets still mean what they did when rec was written; nil
 // bounds come with the reason.
-func (c *Client) heldByKafka(ctx context.Context, topic string, rec ledger.Record) (map[int32]engine.Position, error) {
-	bounds, err := c.bounds(ctx, topic)
+func (c *Client) heldByKafka(ctx context.Context, f feed, rec ledger.Record) (map[int32]engine.Position, error) {
+	bounds, err := f.bounds(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !commit.KnownID(rec.TopicID) {
-		return bounds, nil
-	}
-	now, err := c.describe(ctx, topic)
+	now, err := c.describe(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	if commit.KnownID(now.TopicID) && now.TopicID != rec.TopicID {
-		return nil, fmt.Errorf("topic %s has the id %s, the target was read from id %s: it was made again, and what was read then is gone", topic, now.TopicID, rec.TopicID)
+	for i, t := range now {
+		was := rec.TopicID
+		if len(rec.Topics) > 0 {
+			was = rec.Topics[i].ID
+		}
+		if commit.KnownID(t.TopicID) && commit.KnownID(was) && t.TopicID != was {
+			return nil, fmt.Errorf("topic %s has the id %s, the target was read from id %s: it was made again, and what was read then is gone", t.Name, t.TopicID, was)
+		}
 	}
 	return bounds, nil
 }
 
 // fill tells a plan, held against what Kafka has; nil bounds are not known.
-func (r *RewindReport) fill(plan commit.RewindPlan, held map[int32]engine.Position) {
+func (r *RewindReport) fill(f feed, plan commit.RewindPlan, held map[int32]engine.Position) {
 	r.Target, r.TargetAt, r.Head, r.Epoch, r.RowsNow, r.RowsThen, r.Stopped = plan.Snapshot, plan.At, plan.Head, plan.Epoch, plan.RowsNow, plan.RowsThen, plan.Stopped
 	r.Again, r.Missing, r.Partitions = 0, 0, nil
 	ids := plan.Offsets.Partitions()
@@ -155,7 +161,7 @@ func (r *RewindReport) fill(plan commit.RewindPlan, held map[int32]engine.Positi
 	slices.Sort(ids)
 	again := plan.Again()
 	for _, p := range ids {
-		line := RewindPartition{Partition: p, Now: -1, Then: plan.Offsets[p], Again: again[p], LogStart: -1, Missing: -1}
+		line := RewindPartition{Partition: p, Now: -1, Then: plan.Offsets[p], Again: again[p], LogStart: -1, Missing: -1, Spot: f.spot(p)}
 		if now, ok := plan.Now[p]; ok {
 			line.Now = now
 		}

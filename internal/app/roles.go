@@ -40,8 +40,10 @@ func (p *Process) startBroker(ctx context.Context) error {
 	p.setAddress(func(a *Addresses) { a.Broker = b.Addr() })
 	p.onStop("broker", func(context.Context) error { return b.Close() })
 	for _, pl := range p.cfg.Pipelines {
-		if err := b.EnsureTopic(ctx, pl.Topic, demoPartitions); err != nil {
-			return fmt.Errorf("embedded broker: topic %s: %w", pl.Topic, err)
+		for _, topic := range pl.topicNames() {
+			if err := b.EnsureTopic(ctx, topic, demoPartitions); err != nil {
+				return fmt.Errorf("embedded broker: topic %s: %w", topic, err)
+			}
 		}
 		if pl.DeadTopic == "" {
 			continue
@@ -60,19 +62,22 @@ func (p *Process) needed() map[string]map[int32]int64 {
 	p.mu.Unlock()
 	floor := map[string]map[int32]int64{}
 	for _, pl := range p.cfg.Pipelines {
-		floor[pl.Topic] = map[int32]int64{} // needed as a whole until the pipeline says where it stands
+		for _, topic := range pl.topicNames() {
+			floor[topic] = map[int32]int64{} // needed as a whole until the pipeline says where it stands
+		}
 	}
 	if len(runners) < len(p.cfg.Pipelines) { // one that has not begun yet may need all of its topic
 		return floor
 	}
 	for i, r := range runners {
-		v := r.committed()
-		for _, o := range runners[:i] { // of two pipelines on one topic, the one further behind
-			if o.cfg.Topic == r.cfg.Topic {
-				v = least(v, floor[r.cfg.Topic])
+		for topic, v := range r.committedOf() {
+			for _, o := range runners[:i] { // of two pipelines on one topic, the one further behind
+				if slices.Contains(o.cfg.topicNames(), topic) {
+					v = least(v, floor[topic])
+				}
 			}
+			floor[topic] = v
 		}
-		floor[r.cfg.Topic] = v
 	}
 	return floor
 }

@@ -20,18 +20,25 @@ import (
 	"github.com/firnlake/firn/engine/decode"
 	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/units"
 )
 
 // routedConfig reads a configuration whose one pipeline is completed by what is said, and the contract beside it.
 func routedConfig(t *testing.T, said string) (*Config, error) {
 	t.Helper()
+	return pipelineConfig(t, "topic: people, schema: people.json, "+said)
+}
+
+// pipelineConfig reads a configuration with one pipeline, and the contract people.json beside it.
+func pipelineConfig(t *testing.T, said string) (*Config, error) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "people.json"), []byte(peopleContract), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "firn.yaml")
-	if err := os.WriteFile(path, []byte("pipelines:\n  - {name: p, topic: people, schema: people.json, "+said+"}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("pipelines:\n  - {name: p, "+said+"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, _, err := LoadConfig(path)
@@ -108,7 +115,7 @@ func TestWrongRoutesNamePlaceAndRemedy(t *testing.T) {
 		`route_by: {column: user, values: [a], table: "a.{value}"}, unrouted: drop`:                                                           "struct",
 		`route_by: {column: kind, values: [a], table: "a.{value}"}`:                                                                           "unrouted: say what becomes",
 		`match: all, route_by: {column: kind, values: [a], table: "a.{value}"}, unrouted: drop`:                                               "take match out",
-		`table: a.b, topics: [x, y]`: "did you mean topic?",
+		`table: a.b, topics: [x, y]`: "keep one of them",
 		`unrouted: drop, table: a.b`: "take them out",
 		`format: json`:               "table is missing",
 	} {
@@ -120,7 +127,7 @@ func TestWrongRoutesNamePlaceAndRemedy(t *testing.T) {
 	p := Pipeline{Name: "a", Topic: "x", Table: "n.t"}.WithDefaults()
 	q := p
 	q.Name, q.Topic = "b", "y"
-	if err := (Config{Pipelines: []Pipeline{p, q}}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "a table has one topic") {
+	if err := (Config{Pipelines: []Pipeline{p, q}}).WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), "a table has one pipeline") {
 		t.Errorf("two topics into one table: %v", err)
 	}
 }
@@ -310,7 +317,7 @@ func TestATableHasOneTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who, err := c.pipelineOf(tab); err != nil || who != "of-x" || c.topicOf(tab) != "x" {
-		t.Errorf("the table is said to be written by %q from %q, %v", who, c.topicOf(tab), err)
+	if who, err := c.pipelineOf(tab); err != nil || who != "of-x" || c.feedOf(tab, ledger.Record{}).String() != "x" {
+		t.Errorf("the table is said to be written by %q from %q, %v", who, c.feedOf(tab, ledger.Record{}).String(), err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/evolve"
 )
 
@@ -64,6 +65,7 @@ func judge(f facts) Verdict {
 	if !s.PendingSince.IsZero() {
 		pending = f.now.Sub(s.PendingSince)
 	}
+	var held *source.HeldError
 	switch {
 	case s.ProblemKind == engine.KindStopped:
 		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
@@ -75,10 +77,14 @@ func judge(f facts) Verdict {
 		return Verdict{StateWaiting, f.prepare.Error(), "nothing: it goes on by itself when the cause is gone"}
 	case f.registry != nil:
 		return Verdict{StateDegraded, f.registry.Error(), "nothing: events wait in kafka and it goes on by itself when the registry answers"}
+	case errors.As(f.source, &held) && held.All:
+		return Verdict{StateStopped, held.Error(), "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.CommitError != "" && !s.PendingSince.IsZero():
 		return Verdict{StateDegraded, "commit fails: " + s.CommitError, "firn why " + f.table}
 	case pending > late:
 		return Verdict{StateDegraded, fmt.Sprintf("rows wait for a commit since %s", pending.Round(time.Second)), "firn why " + f.table}
+	case held != nil:
+		return Verdict{StateDegraded, held.Error(), "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case f.source != nil:
 		return Verdict{StateWaiting, f.source.Error(), "nothing: it goes on by itself when the broker answers"}
 	case s.Problem != "" && pending > 0:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -23,13 +24,17 @@ func TestJudge(t *testing.T) {
 		want  State
 		cause string
 	}{
-		"idle":                     {with(func(*facts) {}), StateOK, ""},
-		"a batch is being filled":  {with(func(f *facts) { f.engine.PendingSince = now.Add(-900 * time.Millisecond) }), StateOK, ""},
-		"rows wait too long":       {with(func(f *facts) { f.engine.PendingSince = now.Add(-11 * time.Second) }), StateDegraded, "wait for a commit"},
-		"commits fail":             {with(func(f *facts) { f.engine.PendingSince, f.engine.CommitError = now, "503" }), StateDegraded, "503"},
-		"no topic":                 {with(func(f *facts) { f.engine, f.prepare = engine.Status{}, errors.New("topic x") }), StateWaiting, "topic x"},
-		"broker away":              {with(func(f *facts) { f.source = errors.New("refused") }), StateWaiting, "refused"},
-		"broker away, rows wait":   {with(func(f *facts) { f.source = errors.New("refused"); f.engine.PendingSince = now.Add(-time.Hour) }), StateDegraded, "wait"},
+		"idle":                    {with(func(*facts) {}), StateOK, ""},
+		"a batch is being filled": {with(func(f *facts) { f.engine.PendingSince = now.Add(-900 * time.Millisecond) }), StateOK, ""},
+		"rows wait too long":      {with(func(f *facts) { f.engine.PendingSince = now.Add(-11 * time.Second) }), StateDegraded, "wait for a commit"},
+		"commits fail":            {with(func(f *facts) { f.engine.PendingSince, f.engine.CommitError = now, "503" }), StateDegraded, "503"},
+		"no topic":                {with(func(f *facts) { f.engine, f.prepare = engine.Status{}, errors.New("topic x") }), StateWaiting, "topic x"},
+		"broker away":             {with(func(f *facts) { f.source = errors.New("refused") }), StateWaiting, "refused"},
+		"broker away, rows wait":  {with(func(f *facts) { f.source = errors.New("refused"); f.engine.PendingSince = now.Add(-time.Hour) }), StateDegraded, "wait"},
+		"a topic of several held": {with(func(f *facts) { f.source = &source.HeldError{Topics: map[string]error{"x": errors.New("made again")}} }), StateDegraded, "topic x is not read: made again; the other topics are"},
+		"all topics held": {with(func(f *facts) {
+			f.source = &source.HeldError{Topics: map[string]error{"x": errors.New("made again")}, All: true}
+		}), StateStopped, "made again"},
 		"behind":                   {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Minute }), StateCatching, "5000 records"},
 		"a little behind":          {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Second }), StateOK, ""},
 		"recovery fails":           {with(func(f *facts) { f.engine = engine.Status{Problem: "no topic", ProblemKind: engine.KindTransient} }), StateWaiting, "no topic"},

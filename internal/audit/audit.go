@@ -34,10 +34,11 @@ type Stretch struct {
 	Control, Aborted int64
 }
 
-// Log is the topic itself.
+// Log is the topic itself, or the topics: partitions have the table's numbers.
 type Log interface {
-	// Describe gives the ids of the cluster and the topic as the ledger records them; empty when unknown.
-	Describe(ctx context.Context) (clusterID, topicID string, err error)
+	// Describe comes first: it says, by the table's record, which topics the numbers are of (none: there is one topic), and gives the
+	// ids of the cluster and of the topics, in these places, as the ledger records them; empty when unknown.
+	Describe(ctx context.Context, topics ledger.Topics) (clusterID string, topicIDs []string, err error)
 	Bounds(ctx context.Context) (map[int32]LogBounds, error)
 	// ReadRange calls fn with contiguous stretches that cover [from, to); the first may begin before from and the last
 	// end after to. An error of fn ends it and is returned.

@@ -49,7 +49,7 @@ func (a *auditor) chain(meta table.Metadata) *chain {
 	}
 	last := records[len(records)-1]
 	c.record, c.vector = &last.Record, last.Offsets
-	a.report.Records, a.report.Pipeline, a.report.Epoch = len(records), last.Pipeline, last.Epoch
+	a.report.Records, a.report.Pipeline, a.report.Epoch, a.report.Topics = len(records), last.Pipeline, last.Epoch, last.Topics
 	return c
 }
 

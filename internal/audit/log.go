@@ -39,7 +39,7 @@ func (a *auditor) compareLog(ctx context.Context, c *chain, parts []*partition) 
 			fallthrough
 		default:
 			if err := a.comparePartition(ctx, c, p, b); err != nil {
-				return fmt.Errorf("partition %d: %w", p.Partition.Partition, err)
+				return fmt.Errorf("partition %s: %w", a.report.label(p.Partition.Partition), err)
 			}
 		}
 		a.progress()
@@ -55,11 +55,20 @@ func (a *auditor) problemOf(p *partition, kind Kind, format string, args ...any)
 // sameTopic tells whether the log is the one that the ledger was written from. Another one would make every row a
 // phantom, which is no help.
 func (a *auditor) sameTopic(ctx context.Context, c *chain) (bool, error) {
-	cluster, topic, err := a.opt.Kafka.Describe(ctx)
+	cluster, topics, err := a.opt.Kafka.Describe(ctx, a.report.Topics)
 	if err != nil || c.record == nil {
 		return err == nil, err
 	}
-	for _, id := range []struct{ what, log, ledger string }{{"cluster", cluster, c.record.ClusterID}, {"topic", topic, c.record.TopicID}} {
+	type pair struct{ what, log, ledger string }
+	ids := []pair{{"cluster", cluster, c.record.ClusterID}}
+	for i, id := range topics {
+		if i < len(c.record.Topics) {
+			ids = append(ids, pair{"topic " + c.record.Topics[i].Name, id, c.record.Topics[i].ID})
+		} else if i == 0 {
+			ids = append(ids, pair{"topic", id, c.record.TopicID})
+		}
+	}
+	for _, id := range ids {
 		if id.log != "" && id.ledger != "" && id.log != "n/a" && id.ledger != "n/a" && id.log != id.ledger {
 			a.report.problem(Problem{Kind: KindLog, Message: fmt.Sprintf("the log is of the %s %s, the table was written from %s: they are not compared", id.what, id.log, id.ledger)})
 			return false, nil
@@ -80,7 +89,7 @@ func (a *auditor) comparePartition(ctx context.Context, c *chain, p *partition, 
 	to := min(p.vector, b.End)
 	if from > p.start {
 		p.NotHeld = int64(span(p.start, min(from, p.vector)).GetCardinality())
-		a.report.note("partition %d: kafka begins at %d, the offsets %d to %d were not compared", p.Partition.Partition, b.Start, p.start, min(from, p.vector)-1)
+		a.report.note("partition %s: kafka begins at %d, the offsets %d to %d were not compared", a.report.label(p.Partition.Partition), b.Start, p.start, min(from, p.vector)-1)
 	}
 	if from >= to {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
 
@@ -20,7 +21,9 @@ type fakeLog struct {
 	err                         error
 }
 
-func (f *fakeLog) Describe(context.Context) (string, string, error)    { return f.cluster, f.topic, f.err }
+func (f *fakeLog) Describe(context.Context, ledger.Topics) (string, []string, error) {
+	return f.cluster, []string{f.topic}, f.err
+}
 func (f *fakeLog) Bounds(context.Context) (map[int32]LogBounds, error) { return f.bounds, nil }
 func (f *fakeLog) ReadRange(ctx context.Context, p int32, from, to int64, fn func(Stretch) error) error {
 	// Batches are not cut where the caller asks: the first may begin before, the last end after.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // Verdict is the outcome of an audit.
@@ -80,25 +82,26 @@ type Partition struct {
 
 // Report is what an audit found.
 type Report struct {
-	Table            string      `json:"table"`
-	DeadLetterTable  string      `json:"dead_letter_table,omitempty"`
-	Verdict          Verdict     `json:"verdict"`
-	SnapshotID       int64       `json:"snapshot_id,omitempty"`
-	Pipeline         string      `json:"pipeline,omitempty"`
-	Epoch            int64       `json:"epoch"`
-	Records          int         `json:"records"`           // snapshots with a record, of those still in the metadata
-	ForeignSnapshots int         `json:"foreign_snapshots"` // without
-	Kafka            bool        `json:"kafka"`             // compared with the log
-	Files            int         `json:"files"`
-	FilesByArrow     int         `json:"files_by_arrow"` // read with the library that Firn writes with (LZ4)
-	Rows             int64       `json:"rows"`
-	Distinct         int64       `json:"distinct"`
-	Pages            int64       `json:"pages"`
-	PagesVerified    int64       `json:"pages_verified"` // had a checksum, which was right
-	Partitions       []Partition `json:"partitions"`
-	Problems         []Problem   `json:"problems"`
-	MoreProblems     int         `json:"more_problems,omitempty"` // left out
-	Notes            []string    `json:"notes,omitempty"`
+	Table            string        `json:"table"`
+	DeadLetterTable  string        `json:"dead_letter_table,omitempty"`
+	Verdict          Verdict       `json:"verdict"`
+	SnapshotID       int64         `json:"snapshot_id,omitempty"`
+	Pipeline         string        `json:"pipeline,omitempty"`
+	Epoch            int64         `json:"epoch"`
+	Topics           ledger.Topics `json:"topics,omitempty"`  // of a table that several go to: partitions have the table's numbers
+	Records          int           `json:"records"`           // snapshots with a record, of those still in the metadata
+	ForeignSnapshots int           `json:"foreign_snapshots"` // without
+	Kafka            bool          `json:"kafka"`             // compared with the log
+	Files            int           `json:"files"`
+	FilesByArrow     int           `json:"files_by_arrow"` // read with the library that Firn writes with (LZ4)
+	Rows             int64         `json:"rows"`
+	Distinct         int64         `json:"distinct"`
+	Pages            int64         `json:"pages"`
+	PagesVerified    int64         `json:"pages_verified"` // had a checksum, which was right
+	Partitions       []Partition   `json:"partitions"`
+	Problems         []Problem     `json:"problems"`
+	MoreProblems     int           `json:"more_problems,omitempty"` // left out
+	Notes            []string      `json:"notes,omitempty"`
 }
 
 // maxProblems bounds the report of a thoroughly broken table.
@@ -167,12 +170,12 @@ func (r *Report) String() string {
 			}
 			return fmt.Sprint(n)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", p.Partition, at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", r.label(p.Partition), at(p.First), at(p.Last), p.Rows, p.Distinct, p.Doubled,
 			p.DeadLetters, log(p.Control), log(p.Aborted), log(p.Compacted+p.CompactedRows), p.Gaps, p.Deleted, p.Filtered, p.Duplicates, p.Unexplained, log(p.Missing), log(p.Phantom), at(p.Vector), at(p.LastRow))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	for _, p := range r.Problems {
-		b.WriteString("\n" + p.String())
+		b.WriteString("\n" + p.text(r))
 	}
 	if r.MoreProblems > 0 {
 		fmt.Fprintf(&b, "\nand %d more", r.MoreProblems)
@@ -204,11 +207,20 @@ func (r *Report) headline() string {
 	return fmt.Sprintf("NOT CLEAN: %d problems", len(r.Problems)+r.MoreProblems)
 }
 
-func (p Problem) String() string {
+// label is what to call a partition: TOPIC/PARTITION where several topics go to the table.
+func (r *Report) label(number int32) string {
+	t, p := r.Topics.Of(number)
+	if t.Name == "" {
+		return fmt.Sprint(number)
+	}
+	return fmt.Sprintf("%s/%d", t.Name, p)
+}
+
+func (p Problem) text(r *Report) string {
 	var b strings.Builder
 	b.WriteString(string(p.Kind))
 	if p.Partition != nil {
-		fmt.Fprintf(&b, ", partition %d", *p.Partition)
+		fmt.Fprintf(&b, ", partition %s", r.label(*p.Partition))
 	}
 	b.WriteString(": ")
 	if p.Count > 0 {

@@ -126,7 +126,7 @@ func (k keeps) Reset(epoch int64, v offset.Vector) {
 }
 
 func (a *writer) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
-	return decode.DeadRows(memory.DefaultAllocator, sc, "events", dead, time.Now())
+	return decode.DeadRows(memory.DefaultAllocator, sc, func(int32) string { return "events" }, dead, time.Now())
 }
 
 // passes is called where the engine comes by a named place; it is the writer's own goroutine.
