@@ -12,7 +12,7 @@ vet lint race integration:
 
 # The tests of real processes under fault for as long as it takes to trust them: about 25 minutes on 2 cores.
 faults:
-	go test -tags=integration -timeout 60m -count 1 -v -run 'TestKilled|TestZombies|TestRequests|TestOutages|TestTopicAgain|TestRetention|TestTransactions' \
+	go test -tags=integration -timeout 60m -count 1 -v -run 'TestKilled|TestZombies|TestRequests|TestOutages|TestTopicAgain|TestManyTopics|TestRetention|TestTransactions' \
 		./internal/integration -args -kills 200 -history 1000 -takeovers 20 -rounds 3 -hold 60s
 
 # Spark 3.5, Trino 476, DuckDB and PyIceberg at tables that Firn writes, and PyIceberg beside it each second for a minute.
