@@ -66,24 +66,15 @@ func (s *swaps) commit(ctx context.Context, c *Change) (Head, error) {
 // lead makes the commits that wait, and gives the lane back.
 func (s *swaps) lead(lane struct{}) {
 	defer func() { s.lanes <- lane }()
-	var jobs []*job
-	tables := map[int64]bool{}
-	for _, j := range s.queue.take() {
-		if tables[j.change.ID] { // under another name: a statement changes a row once
-			j.end(errAlone)
-			continue
-		}
-		tables[j.change.ID] = true
-		jobs = append(jobs, j)
-	}
+	jobs := s.queue.take()
 	if len(jobs) == 0 {
 		return
 	}
 	outcome := fmt.Errorf("commit: %w: it was not run to its end", catalog.ErrUnknownOutcome) // of a panic
-	made := make([]bool, len(jobs))
+	swapped, done := make([]bool, len(jobs)), false
 	defer func() {
 		for i, j := range jobs {
-			if made[i] {
+			if done && swapped[i] { // the rows come before the end of the transaction does
 				j.end(nil)
 			} else {
 				j.end(outcome)
@@ -99,14 +90,12 @@ func (s *swaps) lead(lane struct{}) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(jobs[0].ctx), writeTimeout) // until there is a connection
 	defer cancel()
 	err := s.db.writeMany(ctx, "commit", postgresSwapFree, args, func(i int, r pgx.Rows) error {
-		made[i] = true
+		swapped[i] = true
 		return r.Scan(&jobs[i].head.MaterializedVersion, &jobs[i].head.MaterializedLocation)
 	})
-	if outcome = err; err == nil || ofOneCommit(err) {
+	done = err == nil
+	if outcome = err; done || ofOneCommit(err) {
 		outcome = errAlone
-	}
-	if err != nil {
-		clear(made) // rows came before the end of the transaction did
 	}
 }
 
