@@ -50,7 +50,7 @@ func DefaultConfig() Config {
 	return Config{
 		CommitInterval:  units.Duration(time.Second),
 		CatchUpInterval: CatchUp(units.Duration(time.Second)),
-		MaxMemory:       192 << 20,
+		MaxMemory:       160 << 20,
 		AheadRows:       2048,
 		DrainTimeout:    units.Duration(4 * time.Second),
 		Standby:         units.Duration(10 * time.Second),

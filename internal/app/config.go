@@ -173,7 +173,7 @@ type Pipeline struct {
 
 	CommitInterval units.Duration `yaml:"commit_interval" jsonschema_description:"Time between two snapshots; default 1s."`
 	CatchUp        units.Duration `yaml:"catch_up_interval" jsonschema_description:"Time between two snapshots while everything that is read is behind: batches grow, so that catching up makes few, large files. Default five times commit_interval."`
-	MaxMemory      units.Bytes    `yaml:"max_memory" jsonschema_description:"Decoded rows in memory: the batch that fills, the one that is committed and rows kept for queries (docs/routing.md). When it is full the reader waits. Default 192MiB."`
+	MaxMemory      units.Bytes    `yaml:"max_memory" jsonschema_description:"Decoded rows in memory: the batch that fills, the one that is committed and rows kept for queries (docs/routing.md). When it is full the reader waits. Default 160MiB."`
 	DrainTimeout   units.Duration `yaml:"drain_timeout"`
 	Standby        units.Duration `yaml:"standby"`
 	Lateness       units.Duration `yaml:"allowed_lateness" jsonschema_description:"How far the watermark stays behind the newest event; default 1m."`
