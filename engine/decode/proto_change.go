@@ -13,7 +13,7 @@ import (
 type protoChange struct {
 	tags           [envelopeParts]uint64 // 0 where the writer has no such field
 	whole, partial *protoMessage         // the row
-	source         protoreflect.MessageDescriptor
+	source         *protoJSON
 	wrapped        bool // ts_ms is an Int64Value
 }
 
@@ -50,7 +50,7 @@ func (d *Protobuf) planChange(md protoreflect.MessageDescriptor, row *protoMessa
 			return nil, fmt.Errorf("%w: %s is not what a change event of Debezium's has there (before and after of one message, op of string, ts_ms of int64, source of a message)", errIncompatible, fd.FullName())
 		}
 		if part == partSource {
-			c.source = fd.Message()
+			c.source = protoJSONPlans{}.of(fd.Message())
 		}
 		_, op := protoScalarOf(fd.Kind())
 		c.tags[part] = protowire.EncodeTag(fd.Number(), op.wire())

@@ -235,6 +235,21 @@ func TestProtobufChangesAllocateNothingPerEvent(t *testing.T) {
 	allocatesNothing(t, protoChangesOf(t, ProtobufOptions{}, schema), 2_000, 0.01, event(`"op":"u","before":`+protoAnne+`,"after":`+protoAnne), event(`"op":"d","before":`+protoAnne))
 }
 
+// Updates with both images, their source with every kind of field: go test -bench ProtobufChanges -count 6 ./engine/decode, for benchstat.
+func BenchmarkProtobufChanges(b *testing.B) {
+	schema := protoEnvelope(protoCustomer)
+	d := protoChangesOf(b, ProtobufOptions{}, schema)
+	f := fetchOf(slices.Repeat([]string{protoFramed(0, protoBody(b, schema, `{"op":"u","before":`+protoAnne+`,"after":`+protoAnne+`,"tsMs":"1","source":`+protoPg+`}`))}, 1000)...)
+	b.ReportAllocs()
+	for b.Loop() {
+		out, err := d.Decode(f)
+		if err != nil || len(out.Dead) > 0 {
+			b.Fatal(err, out.Dead)
+		}
+		out.Rows.Release()
+	}
+}
+
 // go test -fuzz FuzzProtobufChange ./engine/decode. Whatever the bytes: one row or one dead letter, whole arrays, JSON in _source,
 // and what is taken is what Google's decoder reads.
 func FuzzProtobufChange(f *testing.F) {
