@@ -11,6 +11,9 @@ import (
 type Config struct {
 	// CommitInterval is the time between two snapshots while rows arrive.
 	CommitInterval units.Duration
+	// Phase is when in each CommitInterval, counted from the Unix epoch, the batch is cut, more than 0: pipelines of one process
+	// with phases of their own do not all commit at one moment. 0: a CommitInterval after the start, and so on.
+	Phase units.Duration
 	// CatchUpInterval is the time between two snapshots while all that is read is behind: batches grow up to it, or to the bound
 	// of the batch. Not more than CommitInterval: a pipeline that is behind commits as a live one.
 	CatchUpInterval units.Duration
@@ -70,6 +73,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.CommitInterval.D() < 50*time.Millisecond || c.CommitInterval.D() > time.Hour:
 		return fmt.Errorf("commit_interval is %s: take 50ms to 1h, such as 1s", c.CommitInterval.D())
+	case c.Phase.D() < 0 || c.Phase.D() > c.CommitInterval.D():
+		return fmt.Errorf("the phase is %s of an interval of %s: it must lie within", c.Phase.D(), c.CommitInterval.D())
 	case c.CatchUpInterval.D() < 0 || c.CatchUpInterval.D() > time.Hour:
 		return fmt.Errorf("catch_up_interval is %s: take at most 1h, such as 5s; not more than commit_interval keeps to that", c.CatchUpInterval.D())
 	case c.OnGap != "" && c.OnGap != GapStop && c.OnGap != GapRecord:

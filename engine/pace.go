@@ -2,6 +2,19 @@ package engine
 
 import "time"
 
+// firstTick is how long it is until the batch is cut for the first time.
+func (c Config) firstTick(now time.Time) time.Duration {
+	interval := c.CommitInterval.D()
+	if c.Phase == 0 {
+		return interval
+	}
+	d := (c.Phase.D() - time.Duration(now.UnixNano())%interval + interval) % interval
+	if d == 0 {
+		return interval
+	}
+	return d
+}
+
 // pace decides at a tick whether the batch being filled is cut. A live pipeline commits every interval. One that is behind
 // gains nothing by it: its rows are late anyhow, and each commit makes a small file and a snapshot. So it lets the batch grow
 // to its bound, or for CatchUpInterval. Used under the pipeline's lock.

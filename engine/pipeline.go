@@ -312,12 +312,18 @@ func (p *Pipeline) observe(partition int32, fetched time.Time, d Decoded) {
 func (p *Pipeline) commitLoop(ctx context.Context) error {
 	commitCtx, cancel := drainable(ctx, p.cfg.DrainTimeout.D())
 	defer cancel()
-	tick := time.NewTicker(p.cfg.CommitInterval.D())
+	interval := p.cfg.CommitInterval.D()
+	first := p.cfg.firstTick(p.now())
+	tick := time.NewTicker(first)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
+			if first != interval {
+				first = interval
+				tick.Reset(interval)
+			}
 			if p.grows() {
 				continue
 			}

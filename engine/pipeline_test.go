@@ -298,6 +298,25 @@ func TestPipelineCommitsEachSecondAndDrains(t *testing.T) {
 	})
 }
 
+// TestPipelinesCommitEachAtItsTime: synctest's time begins with a whole second.
+func TestPipelinesCommitEachAtItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(850 * time.Millisecond)
+		r := newRig(t, 1000, func(c *engine.Config) { c.Phase = units.Duration(200 * time.Millisecond) })
+		var at []time.Duration
+		r.com.fail = func(int, *engine.Batch) error {
+			at = append(at, time.Duration(time.Now().UnixNano())%time.Second)
+			return nil
+		}
+		if err := r.run(2 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if want := []time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 850 * time.Millisecond}; !slices.Equal(at, want) {
+			t.Errorf("commits at %v of a second, want %v, the last one by the end of the run", at, want)
+		}
+	})
+}
+
 // TestPipelineBehindMakesFewSnapshots: while all partitions are behind, batches grow for CatchUpInterval; near the end of the
 // log, or beside a partition that is live, there is a commit each second.
 func TestPipelineBehindMakesFewSnapshots(t *testing.T) {

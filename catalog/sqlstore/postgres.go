@@ -124,10 +124,15 @@ var postgresDialect = dialect{
 	},
 }
 
-// CheckDSN refuses a Postgres URL that holds a password: a DSN is shown with the configuration and in errors.
+// CheckDSN refuses what Open knows no database for, and a Postgres URL that holds a password: a DSN is shown with the
+// configuration and in errors. An empty one is not said yet.
 func CheckDSN(dsn string) error {
-	if !isPostgres(dsn) {
+	if dsn == "" {
 		return nil
+	}
+	if !isPostgres(dsn) {
+		_, err := parseDSN(dsn)
+		return err
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {

@@ -75,6 +75,7 @@ func TestCheckDSN(t *testing.T) {
 	for dsn, good := range map[string]bool{
 		"sqlite::memory:": true, "/var/lib/firn/catalog.db": true, "postgres://u@h:5432/d?sslmode=verify-full": true, "postgresql:///d": true,
 		"postgres://u:p@h/d": false, "postgres://u:@h/d": false, "postgresql://h/d?user=u&password=p": false, "postgres://%zz": false,
+		"": true, "catalog.db": true, "sqlite:///var/lib/firn/catalog.db": true, "mysql://u@h/d": false, "sqlite://relative.db": false,
 	} {
 		if err := CheckDSN(dsn); (err == nil) != good {
 			t.Errorf("%s: %v", dsn, err)

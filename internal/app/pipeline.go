@@ -28,6 +28,7 @@ import (
 	"github.com/firnlake/firn/engine/tail"
 	"github.com/firnlake/firn/internal/hot"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/units"
 )
 
 // tails finds the tail of a table among the pipelines of this process. It implements query.TailSource.
@@ -67,7 +68,8 @@ type runner struct {
 	dm      *dedup.Metrics
 	tail    *tail.Tail
 	rate    rateMeter
-	letters *letterTopic // nil: dead letters stay in their table
+	phase   units.Duration // of its commits within their interval
+	letters *letterTopic   // nil: dead letters stay in their table
 
 	mu     sync.Mutex
 	cause  error // why it is not prepared
@@ -87,7 +89,7 @@ func (p *Process) startPipelines(context.Context) error {
 	}
 	em, sm, cm, dm := engine.NewMetrics(p.reg), source.NewMetrics(p.reg), commit.NewMetrics(p.reg), dedup.NewMetrics(p.reg)
 	pm := publish.NewMetrics(p.reg)
-	for _, pc := range p.cfg.Pipelines {
+	for i, pc := range p.cfg.Pipelines {
 		log := p.log.With("pipeline", pc.Name)
 		f, err := p.cfg.newFormat(pc, log)
 		if err != nil {
@@ -96,6 +98,9 @@ func (p *Process) startPipelines(context.Context) error {
 		f.mem = p.arrow.Front()
 		r := &runner{p: p, cfg: pc, format: f, log: log, em: em, sm: sm, cm: cm, dm: dm,
 			tail: tail.New(pc.TailGrace.D(), pc.engine().TailMemory(), time.Now), cause: errors.New("it has just begun")}
+		if n := len(p.cfg.Pipelines); n > 1 { // each commits at a time of its own, or they would all wait for one another
+			r.phase = pc.CommitInterval * units.Duration(i+1) / units.Duration(n)
+		}
 		rows, _ := pc.tables()
 		if pc.DeadTopic != "" {
 			if r.letters, err = newLetterTopic(p, pc, log, pm); err != nil {
@@ -199,7 +204,9 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, engine.Source, 
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
-	eng, err := engine.New(r.cfg.Name, r.cfg.engine(), engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(r.cfg.batch(), time.Now),
+	ec := r.cfg.engine()
+	ec.Phase = r.phase
+	eng, err := engine.New(r.cfg.Name, ec, engine.Stages{Source: src, Decoder: dec, Batcher: batch.New(r.cfg.batch(), time.Now),
 		Tail: r.tail, Committer: com, Publisher: publisher}, r.p.log, r.em)
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())
