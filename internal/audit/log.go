@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
+	"github.com/firnlake/firn/internal/ledger"
 )
 
 // logFindings is what the log says of one partition.
@@ -20,7 +22,8 @@ type logFindings struct {
 
 // compareLog reads the log from where it begins up to the vector and holds every offset against the tables.
 func (a *auditor) compareLog(ctx context.Context, c *chain, parts []*partition) error {
-	if ok, err := a.sameTopic(ctx, c); err != nil || !ok {
+	others, err := a.otherTopics(ctx, c)
+	if err != nil {
 		return err
 	}
 	bounds, err := a.opt.Kafka.Bounds(ctx)
@@ -30,7 +33,12 @@ func (a *auditor) compareLog(ctx context.Context, c *chain, parts []*partition) 
 	a.total += len(parts)
 	for _, p := range parts {
 		b, ok := bounds[p.Partition.Partition]
+		place, _ := ledger.Place(p.Partition.Partition)
+		if len(a.report.Topics) == 0 {
+			place = 0
+		}
 		switch {
+		case others.cluster || others.places[place]:
 		case !ok:
 			a.problemOf(p, KindLog, "the topic has no such partition")
 		case p.vector < 0:
@@ -52,29 +60,37 @@ func (a *auditor) problemOf(p *partition, kind Kind, format string, args ...any)
 	a.report.problem(Problem{Kind: kind, Partition: &id, Message: fmt.Sprintf(format, args...)})
 }
 
-// sameTopic tells whether the log is the one that the ledger was written from. Another one would make every row a
-// phantom, which is no help.
-func (a *auditor) sameTopic(ctx context.Context, c *chain) (bool, error) {
+// others is what the log is not: of it nothing is compared. Another topic's records would make every row a phantom, which is no help.
+type others struct {
+	cluster bool         // the log is another cluster's
+	places  map[int]bool // of topics that were made again
+}
+
+// otherTopics tells which of the topics are not those that the ledger was written from.
+func (a *auditor) otherTopics(ctx context.Context, c *chain) (o others, err error) {
 	cluster, topics, err := a.opt.Kafka.Describe(ctx, a.report.Topics)
 	if err != nil || c.record == nil {
-		return err == nil, err
+		return o, err
 	}
-	type pair struct{ what, log, ledger string }
-	ids := []pair{{"cluster", cluster, c.record.ClusterID}}
+	differ := func(what, log, wrote string) bool {
+		if log == "" || wrote == "" || log == "n/a" || wrote == "n/a" || log == wrote {
+			return false
+		}
+		a.report.problem(Problem{Kind: KindLog, Message: fmt.Sprintf("the log is of the %s %s, the table was written from %s: they are not compared", what, log, wrote)})
+		return true
+	}
+	o.places = map[int]bool{}
+	if o.cluster = differ("cluster", cluster, c.record.ClusterID); o.cluster {
+		return o, nil
+	}
 	for i, id := range topics {
 		if i < len(c.record.Topics) {
-			ids = append(ids, pair{"topic " + c.record.Topics[i].Name, id, c.record.Topics[i].ID})
+			o.places[i] = differ("topic "+c.record.Topics[i].Name, id, c.record.Topics[i].ID)
 		} else if i == 0 {
-			ids = append(ids, pair{"topic", id, c.record.TopicID})
+			o.places[i] = differ("topic", id, c.record.TopicID)
 		}
 	}
-	for _, id := range ids {
-		if id.log != "" && id.ledger != "" && id.log != "n/a" && id.ledger != "n/a" && id.log != id.ledger {
-			a.report.problem(Problem{Kind: KindLog, Message: fmt.Sprintf("the log is of the %s %s, the table was written from %s: they are not compared", id.what, id.log, id.ledger)})
-			return false, nil
-		}
-	}
-	return true, nil
+	return o, nil
 }
 
 func (a *auditor) comparePartition(ctx context.Context, c *chain, p *partition, b LogBounds) error {

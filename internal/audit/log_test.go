@@ -13,7 +13,8 @@ import (
 
 // fakeLog is a log whose offsets are records unless they are named.
 type fakeLog struct {
-	cluster, topic              string
+	cluster                     string
+	topics                      []string
 	bounds                      map[int32]LogBounds
 	control, aborted, compacted []row
 	step                        int64 // length of a stretch
@@ -22,7 +23,7 @@ type fakeLog struct {
 }
 
 func (f *fakeLog) Describe(context.Context, ledger.Topics) (string, []string, error) {
-	return f.cluster, []string{f.topic}, f.err
+	return f.cluster, f.topics, f.err
 }
 func (f *fakeLog) Bounds(context.Context) (map[int32]LogBounds, error) { return f.bounds, nil }
 func (f *fakeLog) ReadRange(ctx context.Context, p int32, from, to int64, fn func(Stretch) error) error {
@@ -51,7 +52,7 @@ func (f *fakeLog) ReadRange(ctx context.Context, p int32, from, to int64, fn fun
 }
 
 func logOf(step int64) *fakeLog {
-	return &fakeLog{cluster: "c", topic: "t", step: step, bounds: map[int32]LogBounds{0: {0, 2600}, 1: {40, 120}}}
+	return &fakeLog{cluster: "c", topics: []string{"t"}, step: step, bounds: map[int32]LogBounds{0: {0, 2600}, 1: {40, 120}}}
 }
 
 func TestTheLogAgrees(t *testing.T) {
@@ -106,6 +107,14 @@ func TestTheLogShowsDamage(t *testing.T) {
 		"another cluster": {func(l *lake, log *fakeLog) {
 			log.cluster, log.aborted = "d", []row{{0, 1}}
 		}, []Kind{KindLog}, "of the cluster d, the table was written from c"},
+		"one of two topics made again": {func(l *lake, log *fakeLog) {
+			*l = *newLake(l.t)
+			l.record.Topics, l.record.TopicID = ledger.Topics{{Name: "eu", ID: "t"}, {Name: "us", ID: "u"}}, "n/a"
+			us := ledger.Number(1, 0)
+			l.ingest(moved(0, 0, 50), nil, nil, nil)
+			l.ingest(moved(us, 0, 50), nil, []row{{us, 7}}, nil)
+			log.topics, log.bounds = []string{"t2", "u"}, map[int32]LogBounds{0: {0, 10}, us: {0, 50}}
+		}, []Kind{KindLog, KindMissing}, "of the topic eu t2, the table was written from t: they are not compared"},
 		"records before the first row": {func(l *lake, log *fakeLog) {
 			// Nothing in the metadata tells any more that ingest began at 40.
 			*l = *newLake(l.t)
