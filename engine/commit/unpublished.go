@@ -44,14 +44,21 @@ func (c *Committer) publishedSince() bool {
 
 // recoveredUnpublished is what a new generation has to publish. Where only the catalog's history knew V there is no record of
 // it, and that of the last dead letters says enough: what was unpublished since was so then. It is heard as well where a person said
-// where to read on: the record that was gone by then may have noted what that of the person does not.
+// where to read on: the record that was gone by then may have noted what that of the person does not. Where the dead letters' own
+// record is gone, too, all of them are published again.
 func (c *Committer) recoveredUnpublished() offset.Vector {
 	if c.cfg.Unpublished == nil {
 		return nil
 	}
 	v := c.pos.record.Unpublished.Clone()
-	if c.pos.record.BatchID == "" || c.pos.record.Kind == ledger.KindRewind {
-		v.Lower(c.deadRec.Unpublished)
+	if c.pos.record.BatchID != "" && c.pos.record.Kind != ledger.KindRewind {
+		return below(v, c.pos.offsets())
+	}
+	v.Lower(c.deadRec.Unpublished)
+	if c.dead.head.Snapshot != nil && c.deadRec.BatchID == "" {
+		for p := range c.pos.offsets() {
+			v.Lower(offset.Vector{p: 0})
+		}
 	}
 	return below(v, c.pos.offsets())
 }
