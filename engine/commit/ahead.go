@@ -16,7 +16,6 @@ const maxAheadFiles = 16
 type ahead struct {
 	rows []arrow.RecordBatch // taken, in the order in which they came; retained, so that no other rows can be taken for them
 	evo  evolution
-	lay  fileLayout
 	enc  *encoder
 	void bool // the batch cannot be encoded ahead
 }
@@ -51,21 +50,20 @@ func (c *Committer) EncodeAhead(ctx context.Context, rows []arrow.RecordBatch) {
 // encodeSome is false where the batch's files cannot be begun yet: dead letters of old are still to be left out of it, the table has to change for it,
 // its files are sorted, or there would be too many of them.
 func (c *Committer) encodeSome(ctx context.Context, a *ahead, rows []arrow.RecordBatch) (bool, error) {
-	meta := c.main.head.Meta
-	evo, err := c.evolve(meta, shapesOf(rows))
-	if err != nil || len(c.sticky) > 0 || evo.unmade() {
-		return false, err
-	}
 	if a.enc == nil {
-		a.evo, a.lay = evo, c.rowLayout(meta, evo)
-		if a.enc, err = newEncoder(meta, evo.schema, a.lay); err != nil {
+		meta := c.main.head.Meta
+		evo, err := c.evolve(meta, shapesOf(rows))
+		if err != nil || len(c.sticky) > 0 || evo.unmade() {
 			return false, err
 		}
+		if a.enc, err = newEncoder(meta, evo.schema, c.rowLayout(meta, evo)); err != nil {
+			return false, err
+		}
+		a.evo = evo
+	} else if len(shapesOf(append(rows[:len(rows):len(rows)], a.rows[0]))) > 1 {
+		return false, nil // the decoder has grown, and the table may have to
 	}
-	if !a.evo.same(evo) {
-		return false, nil
-	}
-	ready, release, err := evo.ready(ctx, rows)
+	ready, release, err := a.evo.ready(ctx, rows)
 	if err != nil {
 		return false, err
 	}

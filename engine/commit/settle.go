@@ -13,6 +13,7 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/crash"
 	"github.com/firnlake/firn/internal/ledger"
+	"github.com/firnlake/firn/internal/sleep"
 	"github.com/firnlake/firn/internal/snapshot"
 )
 
@@ -125,14 +126,7 @@ func pause(ctx context.Context, n int, o outcome) error {
 	}
 	d := min(retryMin<<min(n, 10), retryMax)
 	d = d/2 + rand.N(d/2+1)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return sleep.For(ctx, d)
 }
 
 // settleUntil settles, again and again while the catalog does not answer, until the deadline.

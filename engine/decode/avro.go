@@ -14,16 +14,6 @@ import (
 	"github.com/firnlake/firn/internal/registry"
 )
 
-// Schemas knows the schemas that events were written with, by the id in front of them. It waits for a registry that is
-// away for a bounded time; only registry.ErrNotFound and registry.ErrUnusable say something about the schema, any other
-// error says that it cannot be told now.
-type Schemas interface {
-	Schema(id uint32) (registry.Schema, error)
-}
-
-// maxPlans bounds the plans of writers' schemas that are kept, by id; the next one starts the cache over.
-const maxPlans = 500
-
 // What stands before a value, by the specifications of the two forms.
 const (
 	confluentMagic  = 0x00 // and four bytes, the id, big-endian
@@ -52,10 +42,7 @@ type Avro struct {
 	schemas  Schemas
 	follows  bool
 	next     *avroReaderNow // what a schema just met asks for; halt is errGrown then
-	seen     []uint32       // schema ids of the present batch
-	last     uint32         // whose plan lastPlan is, when there is one
-	lastPlan *avroPlan
-	plans    map[uint32]*avroPlan
+	ids      byID[avroPlan]
 	prints   map[uint64]*avroPlan // of fingerprints, little-endian
 
 	parts [envelopeParts]span // of the present event's envelope
@@ -87,7 +74,7 @@ func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
 	if c.root.avro == nil {
 		return nil, fmt.Errorf("%w: %s is no Avro schema", ErrContract, c.Name)
 	}
-	d := &Avro{schemas: o.Schemas, follows: o.Follow, keys: keySet{seed: maphash.MakeSeed()}, plans: map[uint32]*avroPlan{}, prints: map[uint64]*avroPlan{}}
+	d := &Avro{schemas: o.Schemas, follows: o.Follow, keys: keySet{seed: maphash.MakeSeed()}, prints: map[uint64]*avroPlan{}}
 	d.opt = o.Options
 	r, err := d.reader(c, sc)
 	if err != nil {
@@ -122,10 +109,11 @@ func NewAvro(c *Contract, sc *iceberg.Schema, o AvroOptions) (*Avro, error) {
 // schema is followed once, so what it is read again for comes to an end.
 func (d *Avro) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	for {
-		d.filled, d.lastPlan, d.seen = 0, nil, d.seen[:0]
+		d.filled = 0
+		d.ids.begin()
 		out, err := d.rows.Decode(f)
 		if !errors.Is(err, errGrown) {
-			out.SchemaIDs = slices.Clone(d.seen)
+			out.SchemaIDs = slices.Clone(d.ids.seen)
 			nameSchemas(out.Dead)
 			return out, err
 		}
@@ -154,42 +142,23 @@ func (d *Avro) plan(w *avroType) *avroPlan {
 
 // planOf returns the plan of a schema id; nil when it cannot be had now, and then halt says why.
 func (d *Avro) planOf(id uint32) *avroPlan {
-	if d.lastPlan != nil && d.last == id {
-		return d.lastPlan
+	if p := d.ids.latest(id); p != nil {
+		return p
 	}
-	p := d.plans[id]
-	if p == nil {
-		s, err := d.schemas.Schema(id)
-		if err != nil {
-			var fail failure
-			if fail, d.halt = schemaFailure(id, err); d.halt != nil {
-				return nil
-			}
-			// Not kept: the registry may come to know it, and remembers for a while by itself that it does not.
-			return &avroPlan{failure: fail}
-		}
-		if p = d.planText(s); p == nil {
-			return nil
-		}
-		if len(d.plans) >= maxPlans {
-			clear(d.plans)
-		}
-		d.plans[id] = p
-	}
-	d.last, d.lastPlan = id, p
-	if len(d.seen) < maxSeen && !slices.Contains(d.seen, id) {
-		d.seen = append(d.seen, id)
+	p, fail, err := d.ids.of(id, d.schemas, d.planText)
+	switch {
+	case err != nil:
+		d.halt = err
+	case fail.reason != "":
+		return &avroPlan{failure: fail}
 	}
 	return p
 }
 
-// maxSeen bounds the schema ids that a batch names.
-const maxSeen = 16
-
 // planText plans a schema of the registry's; nil when the columns have to grow first, or halt says why not.
-func (d *Avro) planText(s registry.Schema) *avroPlan {
+func (d *Avro) planText(id uint32, s registry.Schema) *avroPlan {
 	if s.Type != registry.TypeAvro {
-		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: fmt.Sprintf("schema id %d is of type %s", s.ID, cut(s.Type, maxPlaceName))}}
+		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: fmt.Sprintf("schema id %d is of type %s", id, cut(s.Type, maxPlaceName))}}
 	}
 	refs := make([]string, len(s.References))
 	for i, r := range s.References {
@@ -197,18 +166,18 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 	}
 	w, err := parseAvro(s.Text, refs)
 	if err != nil {
-		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", s.ID, err), maxMessage)}}
+		return &avroPlan{failure: failure{reason: ReasonUnusableSchema, message: cut(fmt.Sprintf("schema id %d: %v", id, err), maxMessage)}}
 	}
 	row := w
 	if d.envelope {
 		var is bool
 		if row, is = rowOfChange(w); !is {
-			return &avroPlan{failure: failure{reason: ReasonMissingField, place: "/" + partNames[partOp], message: cut(fmt.Sprintf("schema id %d: %s", s.ID, noOp), maxMessage)}}
+			return &avroPlan{failure: failure{reason: ReasonMissingField, place: "/" + partNames[partOp], message: cut(fmt.Sprintf("schema id %d: %s", id, noOp), maxMessage)}}
 		}
 	}
 	if row != nil && sameNamed(row, d.event.avro) != nil { // not a schema of these events at all, so nothing to be followed
 		p := d.plan(w)
-		p.failure.message = fmt.Sprintf("schema id %d: %s", s.ID, p.failure.message)
+		p.failure.message = fmt.Sprintf("schema id %d: %s", id, p.failure.message)
 		return p
 	}
 	var p *avroPlan
@@ -225,7 +194,7 @@ func (d *Avro) planText(s registry.Schema) *avroPlan {
 		}
 		err = p.err
 	}
-	fail, err := d.opt.misfit(uint32(s.ID), err)
+	fail, err := d.opt.misfit(id, err)
 	if err != nil {
 		d.halt = err
 		return nil

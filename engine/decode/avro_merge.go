@@ -294,8 +294,7 @@ func (d *Avro) take(r *avroReaderNow) {
 	unknown := d.unknown
 	d.contract, d.rows, d.event = r.contract, r.rows, r.event
 	d.read, d.unknown = d.payload, unknown
-	d.lastPlan = nil
-	clear(d.plans)
+	d.ids.forget()
 	for print, p := range d.prints {
 		d.prints[print] = d.plan(p.writer)
 	}

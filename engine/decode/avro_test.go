@@ -258,8 +258,8 @@ func TestAvroPlansAreBounded(t *testing.T) {
 	}
 	out := mustDecode(t, d, payloads...)
 	defer out.Rows.Release()
-	if out.Rows.NumRows() != int64(len(payloads)) || len(d.plans) > maxPlans {
-		t.Errorf("%d rows, %d plans kept", out.Rows.NumRows(), len(d.plans))
+	if out.Rows.NumRows() != int64(len(payloads)) || len(d.ids.made) > maxPlans {
+		t.Errorf("%d rows, %d plans kept", out.Rows.NumRows(), len(d.ids.made))
 	}
 }
 

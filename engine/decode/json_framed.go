@@ -31,10 +31,7 @@ type FramedJSON struct {
 	next     *FramedJSON // what a schema just met asks for; halt is errGrown then
 	inner    func(value []byte) bool
 	own      *objectPlan // of the contract
-	plans    map[uint32]*jsonPlan
-	last     uint32
-	lastPlan *jsonPlan
-	seen     []uint32 // schema ids of the present batch
+	ids      byID[jsonPlan]
 }
 
 // jsonPlan is how the events of one schema are read, or why they give no row.
@@ -54,7 +51,7 @@ func NewFramedJSON(c *Contract, sc *iceberg.Schema, o JSONOptions) (*FramedJSON,
 	if err != nil {
 		return nil, err
 	}
-	f := &FramedJSON{JSON: d, opt: o, contract: c, inner: d.read, own: d.event, plans: map[uint32]*jsonPlan{}}
+	f := &FramedJSON{JSON: d, opt: o, contract: c, inner: d.read, own: d.event}
 	d.read = f.payload
 	return f, nil
 }
@@ -63,10 +60,10 @@ func NewFramedJSON(c *Contract, sc *iceberg.Schema, o JSONOptions) (*FramedJSON,
 // cannot follow one and the pipeline is to stop at that. The rows are all in the schema that the last of them needs.
 func (d *FramedJSON) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	for {
-		d.lastPlan, d.seen = nil, d.seen[:0]
+		d.ids.begin()
 		out, err := d.JSON.Decode(f)
 		if !errors.Is(err, errGrown) {
-			out.SchemaIDs = slices.Clone(d.seen)
+			out.SchemaIDs = slices.Clone(d.ids.seen)
 			nameSchemas(out.Dead)
 			return out, err
 		}
@@ -109,43 +106,17 @@ func (d *FramedJSON) payload(b []byte) bool {
 
 // planOf returns the plan of a schema id; nil when it cannot be had now, and then halt says why.
 func (d *FramedJSON) planOf(id uint32) *jsonPlan {
-	if d.lastPlan != nil && d.last == id {
-		return d.lastPlan
+	if p := d.ids.latest(id); p != nil {
+		return p
 	}
-	p := d.plans[id]
-	if p == nil {
-		s, err := d.opt.Schemas.Schema(id)
-		if err != nil {
-			var fail failure
-			if fail, d.halt = schemaFailure(id, err); d.halt != nil {
-				return nil
-			}
-			return &jsonPlan{failure: fail} // not kept: the registry may come to know it
-		}
-		if p = d.planText(id, s); p == nil {
-			return nil
-		}
-		if len(d.plans) >= maxPlans {
-			clear(d.plans)
-		}
-		d.plans[id] = p
-	}
-	d.last, d.lastPlan = id, p
-	if len(d.seen) < maxSeen && !slices.Contains(d.seen, id) {
-		d.seen = append(d.seen, id)
+	p, fail, err := d.ids.of(id, d.opt.Schemas, d.planText)
+	switch {
+	case err != nil:
+		d.halt = err
+	case fail.reason != "":
+		return &jsonPlan{failure: fail}
 	}
 	return p
-}
-
-// schemaFailure says why the events of a schema that was not to be had give no rows; an error where that cannot be told now.
-func schemaFailure(id uint32, err error) (failure, error) {
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return failure{reason: ReasonUnknownSchema, message: fmt.Sprintf("the schema registry does not know id %d", id)}, nil
-	case errors.Is(err, registry.ErrUnusable):
-		return failure{reason: ReasonUnusableSchema, message: cut(err.Error(), maxMessage)}, nil
-	}
-	return failure{}, err
 }
 
 // planText plans a schema of the registry's; nil when the columns have to grow first, or halt says why not.
@@ -164,7 +135,7 @@ func (d *FramedJSON) planText(id uint32, s registry.Schema) *jsonPlan {
 		return unusable(err)
 	}
 	m := jsonMerger{rename: d.opt.OnIncompatible == NewColumn}
-	root, err := m.object(d.contract.root, w.root)
+	root, err := mergeFields(m, d.contract.root, w.root)
 	if err == nil && root == d.contract.root {
 		return &jsonPlan{event: m.overlay(d.own, root, w.root)}
 	}
@@ -187,78 +158,39 @@ func (d *FramedJSON) planText(id uint32, s registry.Schema) *jsonPlan {
 	return &jsonPlan{failure: fail}
 }
 
-// jsonMerger makes the columns of a contract hold what events of another schema hold, too. What it began with is not changed, but
-// copied where it differs.
+// jsonMerger is the merger of the columns of a JSON Schema and another. Fields are told by their names.
 type jsonMerger struct{ rename bool }
 
-// object gives the columns of both; have itself when it has all that w has.
-func (m jsonMerger) object(have, w *valueType) (*valueType, error) {
-	fields := slices.Clone(have.fields)
-	filled := make([]bool, len(have.fields))
-	changed := false
-	for _, wf := range w.fields {
-		at, known := -1, false
-		var first error
-		for i, hf := range have.fields {
-			if hf.inEvents() != wf.name {
-				continue
-			}
-			known = true
-			typ, err := m.value(hf.typ, wf.typ)
-			if err == nil {
-				at, filled[i] = i, true
-				changed = changed || typ != hf.typ
-				fields[i].typ = typ
-				break
-			}
-			if first == nil {
-				first = err
-			}
-		}
-		if at >= 0 {
-			continue
-		}
-		if first != nil && !m.rename {
-			return nil, first
-		}
-		if wf.required && !m.rename {
-			return nil, fmt.Errorf("%w: #%s: the field is new and required", errIncompatible, wf.typ.pointer)
-		}
-		if slices.ContainsFunc(fields, func(f field) bool { return f.inEvents() != wf.name && strings.EqualFold(f.inEvents(), wf.name) }) {
-			return nil, fmt.Errorf("%w: #%s: the name differs from another's in upper and lower case only", errIncompatible, wf.typ.pointer)
-		}
-		if known {
-			wf.name, wf.of = fmt.Sprintf("%s#%d", wf.name, len(fields)), wf.name
-		}
-		wf.required = false
-		fields, changed = append(fields, wf), true
-	}
-	for i := range have.fields {
-		if !filled[i] && fields[i].required { // it is gone, and null then
-			fields[i].required, changed = false, true
-		}
-	}
-	if !changed {
-		return have, nil
-	}
-	out := *have
-	out.fields = fields
-	return &out, nil
+func (jsonMerger) same(have, w field) bool { return have.inEvents() == w.name }
+
+func (m jsonMerger) renames() bool { return m.rename }
+
+func (jsonMerger) vanished(f *field) bool {
+	was := f.required
+	f.required = false
+	return was
 }
 
-// value gives the type of a column that holds values of both.
+func (m jsonMerger) added(w field, fields []field, other bool) (field, error) {
+	if w.required && !m.rename {
+		return field{}, fmt.Errorf("%w: #%s: the field is new and required", errIncompatible, w.typ.pointer)
+	}
+	if slices.ContainsFunc(fields, func(f field) bool { return f.inEvents() != w.name && strings.EqualFold(f.inEvents(), w.name) }) {
+		return field{}, fmt.Errorf("%w: #%s: the name differs from another's in upper and lower case only", errIncompatible, w.typ.pointer)
+	}
+	if other {
+		w.name, w.of = fmt.Sprintf("%s#%d", w.name, len(fields)), w.name
+	}
+	w.required = false
+	return w, nil
+}
+
 func (m jsonMerger) value(have, w *valueType) (*valueType, error) {
+	if out, nested, err := mergeNested(m, have, w); nested {
+		return out, err
+	}
 	out := *have
 	switch {
-	case have.kind == kindStruct && w.kind == kindStruct:
-		return m.object(have, w)
-	case (have.kind == kindList || have.kind == kindMap) && have.kind == w.kind:
-		elem, err := m.value(have.elem, w.elem)
-		if err != nil || elem == have.elem {
-			return have, err
-		}
-		out.elem = elem
-		return &out, nil
 	case have.kind >= kindStruct || w.kind >= kindStruct:
 	case have.kind == kindDecimal && w.kind == kindDecimal && have.scale == w.scale:
 		if w.precision <= have.precision {

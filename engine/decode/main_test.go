@@ -118,6 +118,22 @@ func rowsJSON(tb testing.TB, b arrow.RecordBatch) []string {
 	return out
 }
 
+// soundRow holds what was decoded of one event: one dead letter, or whole arrays, which the caller releases.
+func soundRow(t *testing.T, out engine.Decoded) bool {
+	t.Helper()
+	if out.Rows == nil {
+		if len(out.Dead) != 1 {
+			t.Fatalf("%d dead letters", len(out.Dead))
+		}
+		return false
+	}
+	if err := validate(out.Rows); err != nil {
+		out.Rows.Release()
+		t.Fatal(err)
+	}
+	return true
+}
+
 // one decodes a single payload of a single field v and gives its stored value, or "reason place".
 func one(t *testing.T, d engine.Decoder, payload string) string {
 	t.Helper()

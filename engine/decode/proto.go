@@ -41,13 +41,10 @@ type Protobuf struct {
 	columns  *objectPlan
 	follows  bool
 	next     *protoReaderNow // what a schema just met asks for; halt is errGrown then
-	seen     []uint32        // schema ids of the present batch
 
 	name    protoreflect.FullName
 	own     []int32 // indexes of the event's message in its file
-	files   map[uint32]*protoSchema
-	last    uint32
-	lastOf  *protoSchema
+	ids     byID[protoSchema]
 	indexes []int32 // of the present event
 
 	parts  [envelopeParts]protoPart // of the present event's envelope
@@ -75,7 +72,7 @@ func NewProtobuf(c *Contract, sc *iceberg.Schema, o ProtobufOptions) (*Protobuf,
 	if c.root.proto == nil {
 		return nil, fmt.Errorf("%w: %s is no Protobuf schema", ErrContract, c.Name)
 	}
-	d := &Protobuf{schemas: o.Schemas, plain: o.Plain, keys: keySet{seed: maphash.MakeSeed()}, files: map[uint32]*protoSchema{}}
+	d := &Protobuf{schemas: o.Schemas, plain: o.Plain, keys: keySet{seed: maphash.MakeSeed()}}
 	d.opt, d.follows = o.Options, o.Follow && o.Schemas != nil && !o.Plain
 	r, err := d.reader(c, sc)
 	if err != nil {
@@ -104,10 +101,11 @@ func NewProtobuf(c *Contract, sc *iceberg.Schema, o ProtobufOptions) (*Protobuf,
 // cannot follow one and the pipeline is to stop at that. The rows are all in the schema that the last of them needs.
 func (d *Protobuf) Decode(f *engine.Fetch) (engine.Decoded, error) {
 	for {
-		d.filled, d.lastOf, d.seen = 0, nil, d.seen[:0]
+		d.filled = 0
+		d.ids.begin()
 		out, err := d.rows.Decode(f)
 		if !d.grown(err) {
-			out.SchemaIDs = slices.Clone(d.seen)
+			out.SchemaIDs = slices.Clone(d.ids.seen)
 			if !d.plain {
 				nameSchemas(out.Dead)
 			}
@@ -216,30 +214,17 @@ func (d *Protobuf) messageIndexes(b []byte, p int) int {
 	return p
 }
 
-// schemaOf returns the schema of an id; nil when it cannot be had now, or is unknown, and then halt or failure says why.
+// schemaOf returns the schema of an id; nil when it cannot be had now, and then halt says why.
 func (d *Protobuf) schemaOf(id uint32) *protoSchema {
-	if d.lastOf != nil && d.last == id {
-		return d.lastOf
+	if s := d.ids.latest(id); s != nil {
+		return s
 	}
-	s := d.files[id]
-	if s == nil {
-		raw, err := d.schemas.Schema(id)
-		if err != nil {
-			var fail failure
-			if fail, d.halt = schemaFailure(id, err); d.halt != nil {
-				return nil
-			}
-			return &protoSchema{failure: fail} // not kept: the registry may come to know it
-		}
-		s = compiled(id, raw)
-		if len(d.files) >= maxPlans {
-			clear(d.files)
-		}
-		d.files[id] = s
-	}
-	d.last, d.lastOf = id, s
-	if len(d.seen) < maxSeen && !slices.Contains(d.seen, id) {
-		d.seen = append(d.seen, id)
+	s, fail, err := d.ids.of(id, d.schemas, compiled)
+	switch {
+	case err != nil:
+		d.halt = err
+	case fail.reason != "":
+		return &protoSchema{failure: fail}
 	}
 	return s
 }

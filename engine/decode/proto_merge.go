@@ -11,64 +11,26 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// protoMerger makes the columns of a message hold what another version of it writes, too. Fields are told by their numbers;
-// a name that changed is the same field. What it began with is not changed, but copied where it differs.
+// protoMerger is the merger of the columns of a message and another version of it. Fields are told by their numbers; a name that
+// changed is the same field.
 type protoMerger struct{ rename bool }
 
 func protoNumber(t *valueType) protowire.Number { return t.proto.fd.Number() }
 
-// message gives the columns of both; have itself when it has all that w has.
-func (m protoMerger) message(have, w *valueType) (*valueType, error) {
-	fields := slices.Clone(have.fields)
-	filled := make([]bool, len(have.fields))
-	changed := false
-	for _, wf := range w.fields {
-		at, known := -1, false
-		var first error
-		for i, hf := range have.fields {
-			if protoNumber(hf.typ) != protoNumber(wf.typ) {
-				continue
-			}
-			known = true
-			typ, err := m.value(hf.typ, wf.typ)
-			if err == nil {
-				at, filled[i] = i, true
-				changed = changed || typ != hf.typ
-				fields[i].typ = typ
-				break
-			}
-			if first == nil {
-				first = err
-			}
-		}
-		if at >= 0 {
-			continue
-		}
-		if first != nil && !m.rename {
-			return nil, first
-		}
-		added, err := m.added(wf, fields, known)
-		if err != nil {
-			return nil, err
-		}
-		fields, changed = append(fields, added), true
+func (protoMerger) same(have, w field) bool { return protoNumber(have.typ) == protoNumber(w.typ) }
+
+func (m protoMerger) renames() bool { return m.rename }
+
+func (protoMerger) vanished(f *field) bool {
+	if f.typ.nullable {
+		return false
 	}
-	for i := range have.fields {
-		if !filled[i] && !fields[i].typ.nullable { // it is gone, and null then
-			gone := *fields[i].typ
-			gone.nullable = true
-			fields[i].typ, changed = &gone, true
-		}
-	}
-	if !changed {
-		return have, nil
-	}
-	out := *have
-	out.fields = fields
-	return &out, nil
+	gone := *f.typ
+	gone.nullable = true
+	f.typ = &gone
+	return true
 }
 
-// added is a field that there was not; other tells that there is one of the number, of another type.
 func (m protoMerger) added(wf field, fields []field, other bool) (field, error) {
 	fd := wf.typ.proto.fd
 	if fd.Cardinality() == protoreflect.Required && !m.rename {
@@ -86,31 +48,19 @@ func (m protoMerger) added(wf field, fields []field, other bool) (field, error) 
 	return wf, nil
 }
 
-// value gives the type of a column that holds values of both.
 func (m protoMerger) value(have, w *valueType) (*valueType, error) {
-	out := *have
+	if out, nested, err := mergeNested(m, have, w); nested {
+		return out, err
+	}
 	switch {
-	case have.kind == kindStruct && w.kind == kindStruct:
-		return m.message(have, w)
-	case (have.kind == kindList || have.kind == kindMap) && have.kind == w.kind:
-		elem, err := m.value(have.elem, w.elem)
-		if err != nil || elem == have.elem {
-			return have, err
-		}
-		out.elem = elem
-		return &out, nil
 	case have.kind == w.kind && have.precision == w.precision && have.epochUnit == w.epochUnit, wider(have.kind, w.kind):
 		return have, nil
 	case wider(w.kind, have.kind):
+		out := *have
 		out.kind, out.proto = w.kind, w.proto
 		return &out, nil
 	}
 	return nil, fmt.Errorf("%w: field %s was a %s and is a %s", errIncompatible, w.pointer, kindNames[have.kind], kindNames[w.kind])
-}
-
-// wider tells that a column of kind a holds values of kind b, and is no column of b.
-func wider(a, b kind) bool {
-	return a == kindLong && b == kindInt || a == kindDouble && b == kindFloat
 }
 
 // overlay is how a writer's message goes into the columns o of have, which hold it: what it has by its own types, the rest
@@ -166,8 +116,7 @@ func (d *Protobuf) take(r *protoReaderNow) {
 	unknown := d.unknown
 	d.contract, d.rows, d.columns = r.contract, r.rows, r.event
 	d.read, d.unknown = d.payload, unknown
-	d.lastOf = nil
-	clear(d.files)
+	d.ids.forget()
 }
 
 // follow plans how the events of a schema are read, which the columns hold or grow to hold. nil: halt says why not.
@@ -205,7 +154,7 @@ func (d *Protobuf) followed(md protoreflect.MessageDescriptor) (*protoMessage, e
 	if err != nil {
 		return nil, err
 	}
-	root, err := protoMerger{rename: d.opt.OnIncompatible == NewColumn}.message(d.contract.root, w.root)
+	root, err := mergeFields(protoMerger{rename: d.opt.OnIncompatible == NewColumn}, d.contract.root, w.root)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // Pauses and bounds of the retries. Nothing here gives up on its own unless the name says so.
@@ -106,14 +107,7 @@ func (g *generation) refreshSoon() {
 
 // pause waits and tells whether the generation goes on.
 func (g *generation) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-g.ctx.Done():
-		return false
-	}
+	return sleep.For(g.ctx, d) == nil
 }
 
 func backoff(failures int) time.Duration {

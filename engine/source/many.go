@@ -14,6 +14,7 @@ import (
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/sleep"
 )
 
 // MaxTopics bounds the topics that one Many reads: each has Config.ReadAhead and goroutines of its own.
@@ -251,16 +252,7 @@ func (g *manyGeneration) await(s *Source) {
 		if g.ctx.Err() == nil {
 			g.hold(s.topic, err)
 		}
-		g.pause(absentPause)
-	}
-}
-
-func (g *manyGeneration) pause(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-g.ctx.Done():
+		_ = sleep.For(g.ctx, absentPause)
 	}
 }
 
@@ -290,7 +282,7 @@ func (g *manyGeneration) read(r *reading) {
 			wait = heldMin
 		}
 		g.hold(r.s.topic, err)
-		g.pause(wait)
+		_ = sleep.For(g.ctx, wait)
 		wait = min(2*wait, heldMax)
 	}
 }

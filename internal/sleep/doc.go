@@ -1,0 +1,2 @@
+// Package sleep waits in a way that the end of a context cuts short.
+package sleep
