@@ -47,7 +47,7 @@ func (w *world) serve(c *call) {
 	w.net.take(c)
 	ctx := context.Background()
 	if c.w.dead.Load() || c.gone.Load() { // it was under way; nobody waits for it
-		if c.poll == nil && c.lane != "load" && c.lane != "seen" && c.lane != "letters" && w.rnd.IntN(2) == 0 {
+		if !c.reads() && w.rnd.IntN(2) == 0 {
 			w.note("writer %d is gone, its %s %s arrives: %s", c.w.id, c.lane, c.note, brief(c.run(ctx)))
 		}
 		c.answer(errDead)

@@ -53,6 +53,14 @@ func (g *gate) take(c *call) {
 	g.waiting = slices.DeleteFunc(g.waiting, func(o *call) bool { return o == c })
 }
 
+// forget drops the reads that nobody waits for any more: whether they were sent before their writer heard that it is to end, or
+// never, is nobody's decision.
+func (g *gate) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = slices.DeleteFunc(g.waiting, func(c *call) bool { return c.reads() && (c.gone.Load() || c.w.dead.Load()) })
+}
+
 // sorted returns the calls in an order that the order of their arrival has no part in.
 func (g *gate) sorted() []*call {
 	g.mu.Lock()
@@ -84,6 +92,11 @@ func (w *writer) call(ctx context.Context, c *call) error {
 		}
 		return ctx.Err()
 	}
+}
+
+// reads tells that the request has no effect at the server.
+func (c *call) reads() bool {
+	return c.poll != nil || slices.Contains([]string{"load", "seen", "letters"}, c.lane)
 }
 
 func (c *call) answer(err error) { c.answered <- err }

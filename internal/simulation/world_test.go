@@ -296,15 +296,13 @@ func (w *world) failed(err error) {
 func (w *world) settle() error {
 	synctest.Wait()
 	for _, a := range w.all {
-		if !a.dead.Load() || a.told {
-			continue
-		}
-		a.told = true
-		if a.crashAt != "" && a.hits[a.crashAt] == a.left {
+		if a.crashes() {
 			w.stats.crashes++
 			w.note("writer %d crashes at %s", a.id, a.crashAt)
+			synctest.Wait()
 		}
 	}
+	w.net.forget()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.wrong

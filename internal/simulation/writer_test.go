@@ -44,7 +44,8 @@ type writer struct {
 
 	crashAt crash.Point
 	left    int
-	told    bool // its crash is in the trace
+	doomed  bool          // it stands where it is to crash; under mine
+	killed  chan struct{} // closed when it is dead
 
 	mine sync.Mutex
 	hits map[crash.Point]int
@@ -52,7 +53,7 @@ type writer struct {
 }
 
 func (w *world) start(slot int) error {
-	a := &writer{world: w, id: len(w.all), ended: make(chan struct{}), hits: map[crash.Point]int{}}
+	a := &writer{world: w, id: len(w.all), ended: make(chan struct{}), killed: make(chan struct{}), hits: map[crash.Point]int{}}
 	if !w.oneWay {
 		a.contract = w.rnd.IntN(2)
 	}
@@ -129,23 +130,42 @@ func (a *writer) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.Recor
 	return decode.DeadRows(memory.DefaultAllocator, sc, func(int32) string { return "events" }, dead, time.Now())
 }
 
-// passes is called where the engine comes by a named place; it is the writer's own goroutine.
+// passes is called where the engine comes by a named place; it is the writer's own goroutine. Where the writer is to crash,
+// it stands until the driver has seen it: how far its other goroutines come meanwhile must not depend on who is faster.
 func (a *writer) passes(p crash.Point) {
+	if a.comesBy(p) {
+		<-a.killed
+	}
+}
+
+func (a *writer) comesBy(p crash.Point) (crashes bool) {
 	a.mine.Lock()
 	defer a.mine.Unlock()
 	if a.dead.Load() {
-		return
+		return false
 	}
 	a.hits[p]++
-	if p == a.crashAt && a.hits[p] == a.left {
-		a.die()
+	a.doomed = a.doomed || p == a.crashAt && a.hits[p] == a.left
+	return a.doomed
+}
+
+// crashes cuts the writer off if it stands where it is to crash.
+func (a *writer) crashes() bool {
+	a.mine.Lock()
+	defer a.mine.Unlock()
+	if !a.doomed || a.dead.Load() {
+		return false
 	}
+	a.die()
+	return true
 }
 
 // die cuts the writer off.
 func (a *writer) die() {
-	a.dead.Store(true)
-	a.cancel()
+	if a.dead.CompareAndSwap(false, true) {
+		close(a.killed)
+		a.cancel()
+	}
 }
 
 func (a *writer) puts(k string) {
