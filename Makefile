@@ -15,7 +15,8 @@ faults:
 	go test -tags=integration -timeout 60m -count 1 -v -run 'TestKilled|TestZombies|TestRequests|TestOutages|TestTopicAgain|TestManyTopics|TestRetention|TestTransactions' \
 		./internal/integration -args -kills 200 -history 1000 -takeovers 20 -rounds 3 -hold 60s
 
-# Spark 3.5, Trino 476, DuckDB and PyIceberg at tables that Firn writes, and PyIceberg beside it each second for a minute.
+# Spark 3.5, Trino 476, DuckDB and PyIceberg at tables that Firn writes, and PyIceberg beside it each second for a minute; real
+# serializers and a schema registry before it.
 interop:
 	go test -tags=integration,interop -timeout 60m -count 1 -v ./internal/interop -args -beside 60s
 

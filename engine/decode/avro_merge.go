@@ -206,7 +206,7 @@ func (m avroMerger) record(r, w *avroType) (*avroType, error) {
 			continue
 		}
 		if first != nil && !m.rename {
-			return nil, first
+			return nil, inField(wf.name, first)
 		}
 		added, err := m.added(wf, w, r, len(places) > 0, len(fields))
 		if err != nil {

@@ -99,6 +99,14 @@ func incompatible(at string, w, r *avroType, why string) error {
 	return fmt.Errorf("%w: #%s: written as %s, wanted as %s%s", errIncompatible, at, w, r, why)
 }
 
+// inField names the field whose type does not fit; the JSON pointer of the type is of places alone.
+func inField(name string, err error) error {
+	if errors.Is(err, errIncompatible) {
+		return fmt.Errorf("field %s: %w", name, err)
+	}
+	return err
+}
+
 // resolve plans a value written as w into the column that v describes, whose type is r.
 func (rs *avroResolver) resolve(w, r *avroType, v *valuePlan) (avroNode, error) {
 	if rs.nodes++; rs.nodes > maxPlanNodes {
@@ -382,7 +390,7 @@ func (rs *avroResolver) step(wf avroField, w, r *avroType, v *valuePlan, filled 
 		}
 	}
 	if first != nil {
-		return avroStep{}, -1, first
+		return avroStep{}, -1, inField(wf.name, first)
 	}
 	return avroStep{node: *rs.skip(wf.typ), name: wf.name}, -1, nil
 }

@@ -2,6 +2,7 @@ package decode
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/firnlake/firn/internal/registry"
@@ -104,20 +106,41 @@ func findMessage(in protoreflect.MessageDescriptors, name string, known *[]strin
 // protoFile is what the compiler calls the schema itself.
 const protoFile = "firn/schema.proto"
 
-// compileProto compiles a schema's text.
+// compileProto compiles a schema as a registry has it: its text, or what encodedProto reads.
 func compileProto(text string, refs []registry.Reference) (protoreflect.FileDescriptor, error) {
 	files := make(map[string]string, len(refs)+1)
 	for _, r := range refs {
 		files[r.Name] = r.Text
 	}
 	files[protoFile] = text
-	c := protocompile.Compiler{MaxParallelism: 1,
-		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(files)})}
+	found := func(name string) (protocompile.SearchResult, error) {
+		text, ok := files[name]
+		if !ok {
+			return protocompile.SearchResult{}, protoregistry.NotFound
+		}
+		if fd := encodedProto(text); fd != nil {
+			fd.Name = &name
+			return protocompile.SearchResult{Proto: fd}, nil
+		}
+		return protocompile.SearchResult{Source: strings.NewReader(text)}, nil
+	}
+	c := protocompile.Compiler{MaxParallelism: 1, Resolver: protocompile.WithStandardImports(protocompile.ResolverFunc(found))}
 	out, err := c.Compile(context.Background(), protoFile)
 	if err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), protoFile+":", "line "))
 	}
 	return out[0], nil
+}
+
+// encodedProto reads a file's descriptor in Base64, which is how confluent-kafka for Python and .NET register a schema. Confluent's
+// registry makes text of it, Apicurio gives it back as it came. nil for text: without a space or a semicolon that declares nothing.
+func encodedProto(text string) *descriptorpb.FileDescriptorProto {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	fd := new(descriptorpb.FileDescriptorProto)
+	if err != nil || len(raw) == 0 || proto.Unmarshal(raw, fd) != nil {
+		return nil
+	}
+	return fd
 }
 
 // byIndexes follows the message indexes of the Confluent wire format; nil when they lead nowhere.

@@ -11,6 +11,9 @@
 // Every test has a table, a catalog and an ingest process of its own, on local disk but where its name says MinIO, and produces into a broker inside the
 // test process. The other engine is one Python process (testdata), told what to do line by line.
 //
+// The other way round, real clients and servers write events that Firn reads (make interop): confluent-kafka's serializers at a
+// schema registry (testdata/registry_acts.py), into an Apache Kafka. PyIceberg reads the rows.
+//
 // Invariants: after every act Firn goes on by itself, or stops as the page says and goes on after the remedy that its message
 // names; then the table's (_kafka_partition, _kafka_offset), as the other engine reads them, are what was produced less what
 // was deleted on purpose, each once. firn audit says the same.

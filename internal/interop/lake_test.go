@@ -97,15 +97,22 @@ pipelines:
 	if err := os.WriteFile(filepath.Join(l.dir, "user_event.json"), generate.Contract, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l.role("catalog", "--http", loopback(port+4))
-	until(t, "the catalog", 20*time.Second, func() (bool, string) {
-		if l.cat, err = client.New(t.Context(), client.Config{URI: l.uri}, nil, nil); err != nil {
+	l.catalog(port + 4)
+	return l
+}
+
+// catalog starts the catalog and waits for it.
+func (l *lake) catalog(http int) {
+	l.t.Helper()
+	l.role("catalog", "--http", loopback(http))
+	until(l.t, "the catalog", 20*time.Second, func() (ok bool, says string) {
+		var err error
+		if l.cat, err = client.New(l.t.Context(), client.Config{URI: l.uri}, nil, nil); err != nil {
 			return false, err.Error()
 		}
 		return true, ""
 	})
-	t.Cleanup(l.cat.Close)
-	return l
+	l.t.Cleanup(l.cat.Close)
 }
 
 // role starts a process of firn.
