@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -56,10 +57,29 @@ type updateView struct {
 // snapshotView is a snapshot without what makes it large, its summary.
 type snapshotView struct {
 	SnapshotID       int64  `json:"snapshot-id"`
+	TimestampMS      int64  `json:"timestamp-ms"`
 	ParentSnapshotID *int64 `json:"parent-snapshot-id"`
 	SequenceNumber   int64  `json:"sequence-number"`
 	ManifestList     string `json:"manifest-list"`
 	FirstRowID       *int64 `json:"first-row-id"`
+}
+
+// maxAhead is how far a snapshot may be ahead of the catalog's clock: the Iceberg libraries refuse whatever comes more than a
+// minute before the last snapshot, so one of next week would keep everybody from committing until then.
+const maxAhead = time.Minute
+
+// checkSnapshot refuses a snapshot after which nobody could commit to the table, or read it.
+func checkSnapshot(sn snapshotView, now time.Time) error {
+	switch {
+	case sn.SequenceNumber < 0:
+		return fmt.Errorf("%w: snapshot %d has sequence number %d, less than 0", catalog.ErrInvalid, sn.SnapshotID, sn.SequenceNumber)
+	case sn.TimestampMS < 0:
+		return fmt.Errorf("%w: snapshot %d has timestamp-ms %d, less than 0", catalog.ErrInvalid, sn.SnapshotID, sn.TimestampMS)
+	case sn.TimestampMS > now.Add(maxAhead).UnixMilli():
+		return fmt.Errorf("%w: snapshot %d has timestamp-ms %d, more than %s after %d, which is now: nobody else could commit until then; compare the clocks of the writer and the catalog",
+			catalog.ErrInvalid, sn.SnapshotID, sn.TimestampMS, maxAhead, now.UnixMilli())
+	}
+	return nil
 }
 
 // readUpdate reads an update by its JSON form: iceberg-go keeps the types to itself.
@@ -104,6 +124,9 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 		switch u.Action() {
 		case table.UpdateAddSnapshot:
 			sn := v.Snapshot
+			if err := checkSnapshot(sn, time.Now()); err != nil {
+				return t, err
+			}
 			if format >= 2 && sn.ParentSnapshotID != nil && sn.SequenceNumber <= seq {
 				return t, fmt.Errorf("%w: snapshot %d has sequence number %d, the table's last is %d", catalog.ErrConflict, sn.SnapshotID, sn.SequenceNumber, seq)
 			}
@@ -278,6 +301,9 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 			return change, nil, err
 		}
 		next.stats = len(ids) > 0
+		if err := next.readable(); err != nil {
+			return change, nil, err
+		}
 	}
 	if t.location {
 		root, err := s.checkMetadataLocations(ctx, after, base.head.ID)

@@ -122,6 +122,9 @@ func (s *Service) checkMetadataLocations(ctx context.Context, m table.Metadata, 
 		}
 	}
 	for _, p := range places {
+		if err := checkRoom(p); err != nil {
+			return "", err
+		}
 		owner, err := s.store.LocationOwner(ctx, p, tableID)
 		if err == nil {
 			return "", fmt.Errorf("%w: location %s overlaps that of %s", catalog.ErrInvalid, p, owner)
@@ -249,7 +252,11 @@ func newTable(id catalog.Identifier, m table.Metadata, root string) (sqlstore.Ch
 		}
 	}
 	ids, err := statisticsSnapshots(skeleton)
-	return c, &lean{head: c.Head, skeleton: skeleton, meta: m, stats: len(ids) > 0, loose: len(c.AddSnapshots)}, err
+	if err != nil {
+		return c, nil, err
+	}
+	l := &lean{head: c.Head, skeleton: skeleton, meta: m, stats: len(ids) > 0, loose: len(c.AddSnapshots)}
+	return c, l, l.readable()
 }
 
 // applyCreate evaluates a commit that makes its table: the second half of a staged creation.

@@ -83,6 +83,26 @@ func splitLocation(loc string, tricks func(string) bool) ([]string, error) {
 	return parts, nil
 }
 
+const (
+	// maxPlaceBytes bounds the location of a table or a view: a key of S3 has 1,024 bytes at most, with what lies below.
+	maxPlaceBytes = 768
+	// maxComponentBytes is what file systems allow one name.
+	maxComponentBytes = 255
+)
+
+// checkRoom refuses a clean location of a table or a view in which no storage could keep a file: its metadata would never be written.
+func checkRoom(clean string) error {
+	if len(clean) > maxPlaceBytes {
+		return fmt.Errorf("%w: location of %d bytes: more than %d", catalog.ErrInvalid, len(clean), maxPlaceBytes)
+	}
+	for part := range strings.SplitSeq(clean, "/") {
+		if len(part) > maxComponentBytes {
+			return fmt.Errorf("%w: location %q has a component of %d bytes: more than %d", catalog.ErrInvalid, clean, len(part), maxComponentBytes)
+		}
+	}
+	return nil
+}
+
 // maxUnescape bounds how often an escape may be escaped.
 const maxUnescape = 4
 

@@ -233,50 +233,60 @@ func storageError(what string, err error) error {
 	return fmt.Errorf("%w: %s: %w", catalog.ErrUnavailable, what, err)
 }
 
-// materializeLoop writes metadata files in an interval, so that a lost database loses seconds at most.
-func (s *Service) materializeLoop(ctx context.Context) {
+// chore is one part of what a catalog does in the background. None waits for another: a table that cannot be written must
+// not keep the names of the others out of the warehouse.
+type chore struct {
+	what    string
+	every   time.Duration // 0: each time
+	run     func(context.Context) error
+	done    time.Time // when it last succeeded
+	failing bool
+}
+
+func (s *Service) chores() []*chore {
+	return []*chore{
+		{what: "metadata files cannot be written; commits go on, readers of other engines wait", run: s.MaterializeAll},
+		{what: "the inventory cannot be written; a lost database would lose the newest names",
+			run: func(ctx context.Context) error { return s.keepInventory(ctx, false) }},
+		{what: "old receipts cannot be deleted", run: s.pruneReceipts},
+		{what: "old tables of a past time cannot be deleted", every: pastSweepEvery,
+			run: func(ctx context.Context) error { return s.sweepPasts(ctx, time.Now()) }},
+		{what: "old history cannot be deleted", every: historyPruneEvery, run: s.pruneHistories},
+	}
+}
+
+// backgroundLoop writes metadata files in an interval, so that a lost database loses seconds at most, and does the other chores.
+func (s *Service) backgroundLoop(ctx context.Context) {
 	defer s.done.Done()
 	tick := time.NewTicker(s.cfg.MaterializeInterval.D())
 	defer tick.Stop()
-	failing := false
-	var pruned, swept time.Time
+	chores := s.chores()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := s.MaterializeAll(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = s.keepInventory(ctx, false)
-		}
-		if err == nil {
-			err = s.pruneReceipts(ctx)
-		}
-		if err == nil && time.Since(swept) > pastSweepEvery {
-			if err = s.sweepPasts(ctx, time.Now()); err == nil {
-				swept = time.Now()
+		for _, c := range chores {
+			if c.every != 0 && time.Since(c.done) <= c.every {
+				continue
 			}
-		}
-		if err == nil && time.Since(pruned) > historyPruneEvery {
-			if err = s.pruneHistories(ctx); err == nil {
-				pruned = time.Now()
+			err := c.run(ctx)
+			if ctx.Err() != nil { // what the end cut short is done by Close
+				return
 			}
+			// There is no caller to return it to; it is counted, and said once until it has passed.
+			if err != nil && !c.failing {
+				s.log.Error(c.what, "error", err)
+			}
+			if err == nil {
+				c.done = time.Now()
+				if c.failing {
+					s.log.Info("this has passed: " + c.what)
+				}
+			}
+			c.failing = err != nil
 		}
-		if ctx.Err() != nil { // what the end cut short is done by Close
-			return
-		}
-		// There is no caller to return it to; it is counted, and said once until it has passed.
-		if err != nil && !failing {
-			s.log.Error("metadata files or the inventory cannot be written, or old receipts, history and tables of a past time not deleted; commits go on, readers of other engines wait", "error", err)
-		}
-		if err == nil && failing {
-			s.log.Info("metadata files are written again")
-		}
-		failing = err != nil
 	}
 }
 

@@ -183,6 +183,19 @@ func newLean(st *sqlstore.State) (*lean, error) {
 	return l, nil
 }
 
+// readable makes sure that what is about to be written can be read again: the library's builder takes what its decoder then
+// refuses, such as a statistics blob without a type, and the table would be lost at the next look into the database.
+func (l *lean) readable() error {
+	st, err := l.state()
+	if err != nil {
+		return err
+	}
+	if _, err := parse(compose(st)); err != nil {
+		return fmt.Errorf("it could not be read again: %w", err)
+	}
+	return nil
+}
+
 // state turns a lean table back into rows: refs, exactly the referenced snapshots, and the log's last entry.
 func (l *lean) state() (*sqlstore.State, error) {
 	st := &sqlstore.State{Head: l.head, Skeleton: l.skeleton}

@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -58,7 +60,7 @@ func TestPlaces(t *testing.T) {
 					{"action":"set-location","location":"LOC"}]}`},
 				{"set-location", "/v1/namespaces/ns/tables/t", commit(`{"action":"set-location","location":"LOC"}`)},
 				{"register", "/v1/namespaces/ns/register", `{"name":"x","metadata-location":"LOC"}`},
-				{"manifest list", "/v1/namespaces/ns/tables/t", commit(`{"action":"add-snapshot","snapshot":{"snapshot-id":1,"timestamp-ms":99999999999999,"sequence-number":1,"manifest-list":"LOC","summary":{"operation":"append"},"schema-id":0}}`)},
+				{"manifest list", "/v1/namespaces/ns/tables/t", commit(`{"action":"add-snapshot","snapshot":{"snapshot-id":1,"timestamp-ms":NOW,"sequence-number":1,"manifest-list":"LOC","summary":{"operation":"append"},"schema-id":0}}`)},
 				{"statistics", "/v1/namespaces/ns/tables/t", commit(`{"action":"set-statistics","snapshot-id":1,"statistics":{"snapshot-id":1,"statistics-path":"LOC","file-size-in-bytes":1,"file-footer-size-in-bytes":1,"blob-metadata":[]}}`)},
 				{"partition statistics", "/v1/namespaces/ns/tables/t", commit(`{"action":"set-partition-statistics","partition-statistics":{"snapshot-id":1,"statistics-path":"LOC","file-size-in-bytes":1}}`)},
 			}
@@ -66,6 +68,7 @@ func TestPlaces(t *testing.T) {
 				requests = append(requests, struct{ what, path, body string }{"create with " + key, "/v1/namespaces/ns/tables", `{"name":"x","schema":` + schemaJSON + `,"properties":{"` + key + `":"LOC"}}`},
 					struct{ what, path, body string }{key, "/v1/namespaces/ns/tables/t", commit(`{"action":"set-properties","updates":{"` + key + `":"LOC"}}`)})
 			}
+			now := strconv.FormatInt(time.Now().UnixMilli(), 10)
 			before := f.ask(t, "GET", "/v1/namespaces/ns/tables/t", "").Body.String()
 			for _, loc := range elsewheres {
 				_, path, _ := strings.Cut(uri, "://")
@@ -74,7 +77,7 @@ func TestPlaces(t *testing.T) {
 					if loc == "" && q.what != "register" && q.what != "set-location" {
 						continue // means that nothing is asked for
 					}
-					w := f.ask(t, "POST", q.path, strings.ReplaceAll(q.body, "LOC", quote(loc)))
+					w := f.ask(t, "POST", q.path, strings.NewReplacer("LOC", quote(loc), "NOW", now).Replace(q.body))
 					if w.Code != 400 || q.what != "register" && !strings.Contains(w.Body.String(), "location ") && !strings.Contains(w.Body.String(), "place of") {
 						t.Errorf("%s at %q: HTTP %d %.300s", q.what, loc, w.Code, w.Body)
 					}

@@ -107,7 +107,7 @@ func NewService(store *sqlstore.Store, warehouse objstore.Warehouse, cfg Config,
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.done.Add(1)
-	go s.materializeLoop(ctx)
+	go s.backgroundLoop(ctx)
 	return s, nil
 }
 

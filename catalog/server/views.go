@@ -68,6 +68,13 @@ func (s *Service) registerView(ctx context.Context, id catalog.Identifier, metad
 		return none, err
 	}
 	loc := strings.TrimRight(metadataLocation, "/")
+	clean, err := cleanLocation(s.wh.URI, loc)
+	if err != nil {
+		return none, err
+	}
+	if err := s.checkNoTable(ctx, clean); err != nil { // it would go with the table, and tell what is in its files
+		return none, fmt.Errorf("metadata file: %w", err)
+	}
 	doc, err := s.readMetadata(ctx, loc)
 	if err != nil {
 		return none, err
@@ -167,14 +174,22 @@ func (s *Service) viewDir(ctx context.Context, m view.Metadata, before string) (
 	if err != nil || dir == before {
 		return dir, err
 	}
-	owner, err := s.store.TableAt(ctx, dir)
-	if err == nil {
-		return "", fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, dir, owner)
-	}
-	if !errors.Is(err, catalog.ErrNoSuchTable) {
+	if err := checkRoom(dir); err != nil {
 		return "", err
 	}
-	return dir, nil
+	return dir, s.checkNoTable(ctx, dir)
+}
+
+// checkNoTable checks that a clean location is in no table's place.
+func (s *Service) checkNoTable(ctx context.Context, clean string) error {
+	owner, err := s.store.TableAt(ctx, clean)
+	if err == nil {
+		return fmt.Errorf("%w: location %s overlaps that of table %s", catalog.ErrInvalid, clean, owner)
+	}
+	if !errors.Is(err, catalog.ErrNoSuchTable) {
+		return err
+	}
+	return nil
 }
 
 // forget deletes a metadata file whose row was refused: nobody was told of it. Where the outcome is unknown it stays.
