@@ -35,6 +35,7 @@ type try struct {
 
 	stored   time.Time // when the first of its files was begun to be put on storage; zero before
 	open     bool      // a request was sent, and it is not known that it had no effect
+	refused  bool      // a request met a conflict, and the tables were not looked at since
 	relay    bool      // its files are made for a table that has another schema or layout by now: they are written anew first
 	attempts int
 	phases   timed

@@ -276,6 +276,42 @@ func TestFindsOutFirst(t *testing.T) {
 	l.wantRows(l.rows, offset.Vector{0: 5}, func(int32, int64) bool { return true })
 }
 
+// TestLooksBeforeItAsksAgain: after a conflict the tables are looked at before the batch is sent again, also when they could not
+// be for so long that the batch was given up meanwhile.
+func TestLooksBeforeItAsksAgain(t *testing.T) {
+	l := newLake(t)
+	f := &flaky{Catalog: l.cat}
+	c := l.committer(f)
+	l.recover(c)
+	l.commit(c, rng(0, 0, 5))
+	b := l.batchOf(allRows, rng(0, 5, 8))
+	defer release(b)
+	down := false
+	f.next = func() fault {
+		l.rewrite(l.rows, true)
+		down = true
+		return works
+	}
+	f.loads = func() error {
+		if down {
+			return catalog.ErrUnavailable
+		}
+		return nil
+	}
+	_, err := c.Commit(t.Context(), b)
+	isErr(t, err, catalog.ErrUnavailable)
+	f.next = func() fault { t.Error("sent again, and the table was not looked at"); return works }
+	_, err = c.Commit(t.Context(), b)
+	isErr(t, err, catalog.ErrUnavailable)
+	f.next, down = nil, false
+	got, err := c.Commit(t.Context(), b)
+	l.must(err)
+	if got.Attempts != 2 {
+		t.Errorf("%d attempts: the second was to be the last", got.Attempts)
+	}
+	l.wantRows(l.rows, offset.Vector{0: 8}, func(int32, int64) bool { return true })
+}
+
 // TestCrowded: foreign commits between every load and every commit cost attempts, and files are written once.
 func TestCrowded(t *testing.T) {
 	l := newLake(t)

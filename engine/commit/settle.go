@@ -33,7 +33,7 @@ const maxChain = 64
 func (c *Committer) attempt(ctx context.Context, t *try, legs ...*leg) error {
 	deadline := time.Now().Add(c.cfg.UnknownTimeout)
 	for n := 1; ; n++ {
-		if t.open || stale(legs) {
+		if t.open || t.refused || stale(legs) {
 			done, err := c.settle(ctx, t, legs)
 			if done || err != nil {
 				return err
@@ -63,7 +63,7 @@ func (c *Committer) attempt(ctx context.Context, t *try, legs ...*leg) error {
 				return fmt.Errorf("commit batch %s: %w", t.batch, err)
 			}
 		case conflict:
-			t.open = before
+			t.open, t.refused = before, true
 		}
 		if c.broken.onUnknown != nil && o == unknown {
 			if err := c.broken.onUnknown(ctx, c, t, legs); err != nil {
@@ -160,7 +160,7 @@ func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool,
 		}
 	}
 	if ours == len(legs) {
-		t.open = false
+		t.open, t.refused = false, false
 		for i, l := range legs {
 			c.adopt(ctx, l, metas[i])
 		}
@@ -183,6 +183,7 @@ func (c *Committer) settle(ctx context.Context, t *try, legs []*leg) (done bool,
 			return false, err
 		}
 	}
+	t.refused = false
 	return false, nil
 }
 
