@@ -56,7 +56,7 @@ func appendTo(b array.Builder, v *vec, n int) error {
 		each(func(i int) { b.AppendString(v.s[i]) })
 	case *array.FixedSizeBinaryBuilder:
 		each(func(i int) { b.Append([]byte(v.s[i])) })
-	case *array.ExtensionBuilder:
+	case interface{ StorageBuilder() array.Builder }: // of extension types, such as UUIDs, which have builders of their own
 		return appendTo(b.StorageBuilder(), v, n)
 	default:
 		return fmt.Errorf("%w: a column of type %s cannot be computed", ErrConfig, b.Type())

@@ -123,3 +123,45 @@ func TestDecode(t *testing.T) {
 		t.Errorf("filtered %v, last %d, dead %+v", o.Filtered, o.LastRow, o.Dead)
 	}
 }
+
+// A column of every type passes, is computed and is redacted, on rows that were chosen here and there.
+func TestEveryType(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	event := func(id int) string {
+		return fmt.Sprintf(`{"id":%d,"small":5,"price":"1.50","ratio":0.25,"ok":true,"at":"2026-06-04T09:01:23Z","born":"2026-06-04","email":"a@b.c",
+			"token":"0197a0f0-0000-7000-8000-000000000000","raw":"AP8=","tags":["x"],"labels":{"k":"v"},"user":{"name":"Ann","ssn":"1","address":{"city":"Oslo"}}}`, id)
+	}
+	for _, masked := range []bool{false, true} {
+		c := Config{Filter: "id % 2 = 1", Columns: map[string]string{}, Mask: map[string]Mask{}}
+		for name, typ := range map[string]string{"small": "int", "price": "decimal(10,2)", "ratio": "double", "ok": "boolean", "at": "timestamptz", "born": "date", "email": "string",
+			"token": "uuid", "raw": "", "tags": "", "labels": "", "user": ""} {
+			if masked {
+				c.Mask[name] = Mask{Method: MethodRedact}
+				continue
+			}
+			c.Columns[name+"2"] = name
+			if typ != "" {
+				c.Columns[name+"3"] = "cast(" + name + " as " + typ + ")"
+			}
+		}
+		if !masked {
+			c.Columns["t1"], c.Columns["t2"], c.Columns["t3"] = "cast('09:01:23' as time)", "cast(at as timestamp)", "cast(ratio as float)"
+			c.Columns["t4"] = "cast(email = 'a@b.c' and token = '0197a0f0-0000-7000-8000-000000000000' as string)"
+		}
+		_, d := bound(t, mem, c, nil)
+		o, err := d.Decode(fetchOf(event(1), event(2), event(3), event(4)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := show(t, o)
+		o.Rows.Release()
+		first, second, _ := strings.Cut(text, "\n")
+		if strings.Replace(second, "id=3", "id=1", 1) != first+"\n" {
+			t.Fatalf("masked %v: rows\n%s", masked, text)
+		}
+		if want := map[bool]int{false: 0, true: 11}[masked]; strings.Count(first, "(null)") != want {
+			t.Errorf("masked %v: not %d nulls in %s", masked, want, first)
+		}
+	}
+}
