@@ -67,9 +67,8 @@ func newSealer(c Config, known []iceberg.NestedField) (*sealer, error) {
 
 // seal changes a letter so that it holds nothing of its record in clear.
 func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
-	l.Place = s.place(l.Place)
-	if l.Reason != ReasonFailed {
-		l.Message = withoutBytes(l.Message)
+	if l.Reason != ReasonFailed { // which names a computed column and no value
+		l.Place, l.Message = s.place(l.Place), withoutBytes(l.Message)
 	}
 	if s.policy == LettersRedact {
 		if l.Value != nil {
@@ -95,11 +94,14 @@ func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
 // expected, and numbers that were read there.
 var fromPayload = regexp.MustCompile(`'[^']{1,6}'|0x[0-9a-f]+|\b[0-9a-f]{16}\b|-?\d[\d.]*`)
 
-// withoutBytes leaves out what a message may have of the payload, and keeps where it was found.
+// fromContract begins what a message says of the contract, to its end: limits, patterns, forms.
+var fromContract = regexp.MustCompile(`the contract (wants|allows) |does not (fit|match) |the string is not |the value is none of: |more than \d+ decimal places|(is not|has no) UTF-8| \(byte \d+\)$`)
+
+// withoutBytes leaves out what a message may have of the payload, and keeps what the contract wanted and where.
 func withoutBytes(msg string) string {
-	at := strings.LastIndex(msg, " (byte ")
-	if at < 0 {
-		at = len(msg)
+	at := len(msg)
+	if found := fromContract.FindStringIndex(msg); found != nil {
+		at = found[0]
 	}
 	return fromPayload.ReplaceAllString(msg[:at], "…") + msg[at:]
 }

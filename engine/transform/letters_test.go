@@ -88,12 +88,28 @@ func TestPlacesOfSealedLetters(t *testing.T) {
 	}
 }
 
+// A sealed letter names the computed column that failed: it is the configuration's.
+func TestPlaceOfSealedFailure(t *testing.T) {
+	_, d := bound(t, nil, Config{Columns: map[string]string{"born_in": "cast(email as int)"}, Mask: map[string]Mask{"email": {Method: MethodRedact}}}, nil)
+	o, err := d.Decode(fetchOf(`{"id":1,"email":"canary"}`))
+	if err != nil || len(o.Dead) != 1 {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if l := o.Dead[0]; l.Place != "/born_in" || strings.Contains(l.Message+string(l.Value), "canary") {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestMessagesOfSealedLetters(t *testing.T) {
 	for in, want := range map[string]string{
 		"found 'M' where a value was expected (byte 12)":                           "found … where a value was expected (byte 12)",
 		"found byte 0x07 where ',' was expected (byte 3)":                          "found byte … where … was expected (byte 3)",
 		"5 seconds and -7 nanoseconds are no valid timestamp (byte 2)":             "… seconds and … nanoseconds are no valid timestamp (byte 2)",
 		"string where the contract wants integer (byte 6)":                         "string where the contract wants integer (byte 6)",
+		"the string has 19 characters, the contract allows 2 to 12 (byte 3)":       "the string has … characters, the contract allows 2 to 12 (byte 3)",
+		"the string does not match ^[A-Z]{2}$ (byte 3)":                            "the string does not match ^[A-Z]{2}$ (byte 3)",
+		"more than 1000 events cannot be read; of the first: found '7' (byte 1)":   "more than … events cannot be read; of the first: found … (byte 1)",
+		"byte 0xff is not UTF-8 here (byte 9)":                                     "byte … is not UTF-8 here (byte 9)",
 		"no schema of the pipeline has the fingerprint 00ff11223344aabb: (byte 2)": "no schema of the pipeline has the fingerprint …: (byte 2)",
 	} {
 		if got := withoutBytes(in); got != want {

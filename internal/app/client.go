@@ -51,16 +51,17 @@ func NewClient(t Target, log *slog.Logger) (*Client, error) {
 	if c.token.IsZero() {
 		c.token = cfg.Query.Token
 	}
-	if r, ok := FindRunning(cfg.Data); ok && t.Config == "" {
+	// A configuration without a warehouse is one of firn up, which has its own, and whose flags may have moved its ports.
+	if r, ok := FindRunning(cfg.Data); ok && (t.Config == "" || cfg.Warehouse == "") {
 		setIf(&c.flight, r.Addresses.Flight)
 		setIf(&c.http, r.Addresses.HTTP)
-		if r.Addresses.Catalog != "" {
+		if r.Addresses.Catalog != "" && cfg.Catalog.URI == "" {
 			cfg.Catalog.URI = cfg.Catalog.scheme() + r.Addresses.Catalog
 		}
-		if r.Addresses.Broker != "" {
+		if r.Addresses.Broker != "" && len(cfg.Kafka.Brokers) == 0 {
 			cfg.Kafka.Brokers = []string{r.Addresses.Broker}
 		}
-		setIf(&cfg.Warehouse, r.Warehouse)
+		setDefault(&cfg.Warehouse, r.Warehouse)
 	}
 	if t.Config == "" && len(cfg.Kafka.Brokers) == 0 {
 		cfg.Kafka.Brokers = []string{defaultBroker}
@@ -123,7 +124,7 @@ func (c *Client) Catalog(ctx context.Context) (*client.Client, error) {
 // Warehouse opens the storage that the tables lie in.
 func (c *Client) Warehouse(ctx context.Context) (*objstore.Warehouse, error) {
 	if c.cfg.Warehouse == "" {
-		return nil, fmt.Errorf("%w: the warehouse is not known: name the configuration with -c, or the data directory of a running firn up with --data", ErrUsage)
+		return nil, fmt.Errorf("%w: the warehouse is not known: no firn up runs on %s, and no configuration names one: name that with -c, or the data directory of a running firn up with --data", ErrUsage, c.cfg.Data)
 	}
 	wh, err := objstore.Open(ctx, c.cfg.Warehouse, c.cfg.objectStore())
 	if err != nil {
