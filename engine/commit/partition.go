@@ -58,7 +58,25 @@ func partitionSpec(sc *iceberg.Schema, partitionBy []string) (*iceberg.Partition
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", ErrPartition, partitionBy, err)
 	}
+	if err := oneDecimal(sc, spec); err != nil {
+		return nil, err
+	}
 	return &spec, nil
+}
+
+// oneDecimal refuses a second partition field that is a decimal: iceberg-go v0.7.0 gives the Avro types of both one name, so no
+// manifest of such a spec can be written, and no commit made.
+func oneDecimal(sc *iceberg.Schema, spec iceberg.PartitionSpec) error {
+	first := ""
+	for _, f := range spec.PartitionType(sc).FieldList {
+		switch _, is := f.Type.(iceberg.DecimalType); {
+		case is && first != "":
+			return fmt.Errorf("%w: %s and %s are both decimals, and a table can be partitioned by one: take one out, or write bucket(16, …) of it", ErrPartition, first, f.Name)
+		case is:
+			first = f.Name
+		}
+	}
+	return nil
 }
 
 func partitionField(sc *iceberg.Schema, entry string) (name, column string, t iceberg.Transform, err error) {

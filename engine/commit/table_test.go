@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +63,24 @@ func TestPartitionBy(t *testing.T) {
 		}
 		if s := strings.Join(got, " "); s != c.want {
 			t.Errorf("%q gives %s, want %s", c.in, s, c.want)
+		}
+	}
+}
+
+// TestPartitionByDecimals: a manifest can be written of every spec that is taken.
+func TestPartitionByDecimals(t *testing.T) {
+	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "net", Type: iceberg.DecimalTypeOf(10, 2)}, iceberg.NestedField{ID: 2, Name: "gross", Type: iceberg.DecimalTypeOf(12, 2)})
+	for by, want := range map[string]bool{"net": true, "truncate(10,net)": true, "net bucket(4,gross)": true, "bucket(4,net) bucket(4,gross)": true,
+		"net gross": false, "net truncate(10,net)": false} {
+		spec, err := partitionSpec(sc, strings.Fields(by))
+		if (err == nil) != want || !want && !strings.Contains(err.Error(), "both decimals") {
+			t.Errorf("%s: %v", by, err)
+		}
+		if spec == nil {
+			continue
+		}
+		if _, err := iceberg.NewManifestWriter(2, io.Discard, *spec, sc, 1); err != nil {
+			t.Errorf("%s: %v", by, err)
 		}
 	}
 }

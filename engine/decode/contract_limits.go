@@ -146,7 +146,17 @@ func (p *contractParser) ranges(t *tree, v *valueType, c *checks, at string) err
 		}
 		c.rangeDescription += word + " " + num.String()
 	}
+	if c.rangeEmpty() {
+		return problemf(at, "no number is %s: change one of the bounds", c.rangeDescription)
+	}
 	return nil
+}
+
+// rangeEmpty tells that the bounds leave no value: every event would be a dead letter.
+func (c *checks) rangeEmpty() bool {
+	return c.minInt != nil && c.maxInt != nil && *c.minInt > *c.maxInt ||
+		c.minNum != nil && c.maxNum != nil && *c.minNum > *c.maxNum ||
+		c.minDec != nil && c.maxDec != nil && c.maxDec.less(*c.minDec)
 }
 
 func (c *checks) bound(v *valueType, num json.Number, lower, exclusive bool, at string) error {
@@ -230,6 +240,9 @@ func (p *contractParser) lengths(t *tree, v *valueType, c *checks, at string) er
 		} else {
 			c.maxLen = int(n)
 		}
+	}
+	if c.maxLen >= 0 && c.minLen > c.maxLen {
+		return problemf(at+"/maxLength", "no string has %d to %d characters: change one of the bounds", c.minLen, c.maxLen)
 	}
 	pat := t.get("pattern")
 	if pat == nil {

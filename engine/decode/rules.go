@@ -183,6 +183,9 @@ func (r *Rule) checks(t *valueType) (*checks, error) {
 		}
 		c.rangeDescription += map[bool]string{true: "at least ", false: "at most "}[b.lower] + b.text
 	}
+	if c.rangeEmpty() {
+		return nil, fmt.Errorf("min and max: nothing is %s: change one of the bounds", c.rangeDescription)
+	}
 	for i, text := range r.OneOf {
 		v := &tree{scalar: any(text)}
 		if t.kind == kindInt || t.kind == kindLong {

@@ -177,6 +177,7 @@ func TestRulesThatCannotBe(t *testing.T) {
 		{Rule{Column: "id", Pattern: "x", OnViolation: ActionNull}, "on_violation: null needs an optional column, and the schema (#/properties/id) requires it"},
 		{Rule{Column: "price", Required: true, OnViolation: ActionNull}, "on_violation: null means nothing for required"},
 		{Rule{Column: "price", Min: "1x"}, `min: "1x" is not a number`},
+		{Rule{Column: "price", Min: "5", Max: "4.9"}, "min and max: nothing is at least 5 and at most 4.9"},
 		{Rule{Column: "count", Min: "1.5"}, "the bound of an integer must be a whole number"},
 		{Rule{Column: "amount", Max: "1.234"}, "the bound must fit scale 2"},
 		{Rule{Column: "at", Max: "yesterday"}, `"yesterday" is not written as 2006-01-02T15:04:05.999999999Z07:00`},

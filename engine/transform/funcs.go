@@ -35,8 +35,8 @@ func init() {
 func (c *checker) call(e *expr, want valueType) (node, error) {
 	f, ok := functions[e.text]
 	if !ok {
-		names := slices.Sorted(maps.Keys(functions))
-		return nil, c.errorf(e, "there is no function %s%s; there are cast, try_cast, %s", e.text, config.DidYouMean(e.text, names), strings.Join(names, ", "))
+		names := append(slices.Collect(maps.Keys(functions)), "cast", "try_cast")
+		return nil, c.errorf(e, "there is no function %s%s", e.text, config.DidYouMean(e.text, names))
 	}
 	return f(c, e, want)
 }

@@ -222,6 +222,10 @@ func unpackRecord(b []byte) (r Record, err error) {
 	return r, nil
 }
 
+// envelopeParts are the words of a change event (docs/formats.md) that may stand before the names of a row's columns. They say
+// nothing of an event, in whatever place it has them.
+var envelopeParts = map[string]bool{"payload": true, "before": true, "after": true, "op": true, "ts_ms": true, "source": true}
+
 // place keeps of a JSON pointer what the contract names: keys of maps, and of fields that it does not know, are data.
 func (s *sealer) place(pointer string) string {
 	if pointer == "" {
@@ -229,7 +233,12 @@ func (s *sealer) place(pointer string) string {
 	}
 	tokens := strings.Split(pointer[1:], "/")
 	fields, inside := s.known, iceberg.Type(nil)
-	for i, tok := range tokens {
+	from := 0
+	for from < min(2, len(tokens)) && envelopeParts[tokens[from]] && !slices.ContainsFunc(fields, func(f iceberg.NestedField) bool { return f.Name == tokens[from] }) {
+		from++
+	}
+	for i := from; i < len(tokens); i++ {
+		tok := tokens[i]
 		name := engine.UnescapePointer(tok)
 		switch t := inside.(type) {
 		case *iceberg.ListType:

@@ -81,7 +81,9 @@ func refusesToOpen(t *testing.T, p *Plan, c Config, l engine.DeadLetter) {
 func TestPlacesOfSealedLetters(t *testing.T) {
 	s := &sealer{known: loadContract(t).IcebergSchema().Fields()}
 	for in, want := range map[string]string{"": "", "/user/address/city": "/user/address/city", "/labels/canary": "/labels/*", "/tags/12": "/tags/12",
-		"/canary": "/*", "/user/canary/x": "/user/*/*", "/email": "/email", "/email/canary": "/email/*", "/tags/canary": "/tags/*"} {
+		"/canary": "/*", "/user/canary/x": "/user/*/*", "/email": "/email", "/email/canary": "/email/*", "/tags/canary": "/tags/*",
+		"/after/email": "/after/email", "/payload/before/user/name": "/payload/before/user/name", "/payload/after/canary": "/payload/after/*", "/op": "/op",
+		"/payload/source/canary": "/payload/source/*", "/after/after": "/after/after", "/after/after/after/canary": "/after/after/*/*"} {
 		if got := s.place(in); got != want {
 			t.Errorf("%s becomes %s, want %s", in, got, want)
 		}

@@ -135,7 +135,7 @@ func TestWrongFilesAreExplained(t *testing.T) {
 		{"far off", "query: {zzzzzzzz: 1}\n", "known here: cache, listen"},
 		{"unit", "kafka:\n  max_wait: 5\n", "firn.yaml:2:13: kafka.max_wait: duration \"5\" has no unit: write 5s"},
 		{"byte unit", "query: {cache: 64M}\n", "write 64MiB (1024) or 64MB (1000)"},
-		{"enum", "pipelines: [{name: a, format: jsno}]\n", `"jsno" is not one of the values that this key takes; did you mean json?`},
+		{"enum", "pipelines: [{name: a, format: jsno}]\n", `"jsno" is not one of the values that this key takes: avro, json, protobuf; did you mean json?`},
 		{"validate", "pipelines:\n  - name: a\n    commit_interval: 1ms\n", `firn.yaml:3:22: pipelines[0]: commit_interval is 1ms: take at least 50ms
     3 |     commit_interval: 1ms
       |                      ^`},

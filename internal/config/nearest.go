@@ -74,5 +74,17 @@ func didYouMean(s string, candidates []string) string {
 	return "; known here: " + strings.Join(known, ", ")
 }
 
+// oneOf is didYouMean for the few values that a key takes. The nearest of them may be what nobody meant (of stop and record, stop is
+// near to skip), so all of them are named.
+func oneOf(s string, values []string) string {
+	known := slices.Clone(values)
+	slices.Sort(known)
+	hint := ": " + strings.Join(known, ", ")
+	if n := nearest(s, values); n != "" {
+		hint += "; did you mean " + n + "?"
+	}
+	return hint
+}
+
 // DidYouMean is didYouMean for names that are no keys: columns, transforms.
 func DidYouMean(s string, candidates []string) string { return didYouMean(s, candidates) }

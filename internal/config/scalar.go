@@ -22,7 +22,7 @@ func setScalar(v reflect.Value, text string, enum []string) error {
 		return nil
 	}
 	if len(enum) > 0 && !slices.Contains(enum, text) {
-		return fmt.Errorf("%q is not one of the values that this key takes%s", text, didYouMean(text, enum))
+		return fmt.Errorf("%q is not one of the values that this key takes%s", text, oneOf(text, enum))
 	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return u.UnmarshalText([]byte(text))
