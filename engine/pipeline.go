@@ -501,7 +501,10 @@ func (p *Pipeline) note(err error) {
 		return
 	}
 	kind := problemKind(err)
-	p.status.set(func(s *Status) { s.Problem, s.ProblemKind, s.ProblemAt = err.Error(), kind, p.now() })
+	p.status.set(func(s *Status) {
+		s.Problem, s.ProblemKind, s.ProblemAt = err.Error(), kind, p.now()
+		s.ProblemSchema = errors.Is(err, ErrIncompatibleSchema)
+	})
 	p.m.generationEnded(p.name, kind)
 	if kind == KindTransient || kind == KindRewound {
 		p.log.Warn("starting over", "cause", kind, "error", err)

@@ -69,6 +69,7 @@ type Status struct {
 	CommitErrorAt time.Time
 	Problem       string // why the last generation ended; empty once a commit succeeded after it
 	ProblemKind   string
+	ProblemSchema bool // it is ErrIncompatibleSchema
 	ProblemAt     time.Time
 
 	CommittedFreshness Window // Kafka time to committed, oldest row of each batch

@@ -94,8 +94,9 @@ func (s *sealer) seal(partition int32, l *engine.DeadLetter) error {
 // expected, and numbers that were read there.
 var fromPayload = regexp.MustCompile(`'[^']{1,6}'|0x[0-9a-f]+|\b[0-9a-f]{16}\b|-?\d[\d.]*`)
 
-// fromContract begins what a message says of the contract, to its end: limits, patterns, forms.
-var fromContract = regexp.MustCompile(`the contract (wants|allows) |does not (fit|match) |the string is not |the value is none of: |more than \d+ decimal places|(is not|has no) UTF-8| \(byte \d+\)$`)
+// fromContract begins what a message says of the contract, or of a schema of the registry, to its end: limits, patterns, forms.
+// The id of a schema stands in the letter's own column, too.
+var fromContract = regexp.MustCompile(`schema id \d+|registry does not know id \d+|the contract (wants|allows) |does not (fit|match) |the string is not |the value is none of: |more than \d+ decimal places|(is not|has no) UTF-8| \(byte \d+\)$`)
 
 // withoutBytes leaves out what a message may have of the payload, and keeps what the contract wanted and where.
 func withoutBytes(msg string) string {

@@ -111,6 +111,7 @@ func TestMessagesOfSealedLetters(t *testing.T) {
 		"the string has 19 characters, the contract allows 2 to 12 (byte 3)":       "the string has … characters, the contract allows 2 to 12 (byte 3)",
 		"the string does not match ^[A-Z]{2}$ (byte 3)":                            "the string does not match ^[A-Z]{2}$ (byte 3)",
 		"more than 1000 events cannot be read; of the first: found '7' (byte 1)":   "more than … events cannot be read; of the first: found … (byte 1)",
+		"schema id 12: field n: #/fields/1/type: written as long, wanted as int":   "schema id 12: field n: #/fields/1/type: written as long, wanted as int",
 		"byte 0xff is not UTF-8 here (byte 9)":                                     "byte … is not UTF-8 here (byte 9)",
 		"no schema of the pipeline has the fingerprint 00ff11223344aabb: (byte 2)": "no schema of the pipeline has the fingerprint …: (byte 2)",
 	} {

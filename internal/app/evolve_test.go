@@ -109,7 +109,7 @@ func TestSchemasChangeWhileItRuns(t *testing.T) {
 
 	eventually(t, "it stops", func() (bool, string) {
 		s := status(decode.Stop)
-		return s.Verdict.State == StateStopped && strings.Contains(s.Verdict.Cause, "schema id 3") && strings.Contains(s.Verdict.Cause, "on_incompatible_schema"), fmt.Sprintf("%+v", s.Verdict)
+		return s.Verdict.State == StateStopped && strings.Contains(s.Verdict.Cause, "schema id 3") && strings.Contains(s.Verdict.Cause, "on_incompatible_schema") && s.Verdict.Next == nextIncompatible, fmt.Sprintf("%+v", s.Verdict)
 	})
 	settled(decode.DeadLetter, 5, 1)
 	settled(decode.NewColumn, 6, 0)

@@ -250,6 +250,20 @@ func TestAvroPipeline(t *testing.T) {
 	}
 }
 
+// Rows cannot be sorted by a column that the registry's schema lacks: it is said before anything is read.
+func TestSortByWithARegistry(t *testing.T) {
+	reg := &schemaServer{answers: map[string]string{"/subjects/orders-value/versions/latest": `{"id":1,"schema":` + quoted(orderV1) + `}`}}
+	srv := httptest.NewServer(reg)
+	defer srv.Close()
+	p, c := upPipeline(t, Pipeline{Name: "orders", Topic: "orders", Format: "avro", Table: "shop.orders", SortBy: []string{"at"},
+		Registry: registry.Config{URL: srv.URL}})
+	defer down(t, p)
+	eventually(t, "it says why it stands", func() (bool, string) {
+		s, why := onlyPipeline(t, c)
+		return s.Verdict.State == StateStopped && strings.Contains(why, `there is no column "at"`), string(s.Verdict.State) + " " + why
+	})
+}
+
 // A Protobuf pipeline from the registry's schema to the table.
 func TestProtobufPipeline(t *testing.T) {
 	const order = `syntax = "proto3"; message Order { string id = 1; int32 count = 2; optional string note = 3; }`

@@ -182,6 +182,9 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, engine.Source, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := r.checkLayout(schema, t.Metadata.CurrentSchema()); err != nil {
+		return nil, nil, err
+	}
 	if _, err := commit.EnsureOwnTable(ctx, cat, dead, decode.DeadLetterSchema(contract.Lines()), props, decode.DeadLetterLater...); err != nil {
 		return nil, nil, err
 	}
@@ -212,6 +215,27 @@ func (r *runner) prepare(ctx context.Context) (*engine.Pipeline, engine.Source, 
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	return eng, src, nil
+}
+
+// checkLayout holds what the configuration says of columns against a schema of the registry, and against the table, which has the
+// columns of earlier ones; that of a file was held against it before the process started. Rows cannot be sorted by a column
+// that is in neither. Without the others they are written, and a column may come with a later schema.
+func (r *runner) checkLayout(schemas ...*iceberg.Schema) error {
+	if r.format.contract != nil {
+		return nil
+	}
+	anyFits := func(check func(*iceberg.Schema) error) (err error) {
+		for _, sc := range schemas {
+			if err = check(sc); err == nil {
+				return nil
+			}
+		}
+		return err
+	}
+	if err := anyFits(r.cfg.Layout.Check); err != nil {
+		r.log.Warn("the layout names a column that neither the schema nor the table has; files are written without it", "error", err)
+	}
+	return anyFits(func(sc *iceberg.Schema) error { return commit.CheckSortBy(sc, r.cfg.SortBy) })
 }
 
 // claim gives the properties that say what feeds the tables: none where another pipeline has written the rows, whose they are.

@@ -3,11 +3,18 @@ package app
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/firnlake/firn/engine"
+	"github.com/firnlake/firn/engine/commit"
+	"github.com/firnlake/firn/engine/decode"
+	"github.com/firnlake/firn/engine/dedup"
 	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/evolve"
+	"github.com/firnlake/firn/internal/layout"
+	"github.com/firnlake/firn/internal/registry"
 )
 
 // State is the one word for how a pipeline is. Firn never says ok while rows wait and nothing is committed.
@@ -57,6 +64,16 @@ type facts struct {
 	lagTime  time.Duration
 }
 
+const nextIncompatible = "docs/runbook.md, An incompatible schema: mend the schema, or set on_incompatible_schema"
+
+// forPerson tells that a pipeline cannot begin with the configuration and the schema that it has. A file's schema is checked
+// before the process starts; the registry's is seen now.
+func forPerson(err error) bool {
+	return slices.ContainsFunc([]error{decode.ErrContract, transform.ErrConfig, dedup.ErrConfig, commit.ErrPartition, commit.ErrTable, layout.ErrSortBy}, func(of error) bool {
+		return errors.Is(err, of)
+	})
+}
+
 // judge is the one place that turns what is known of a pipeline into a word.
 func judge(f facts) Verdict {
 	s := f.engine
@@ -67,12 +84,18 @@ func judge(f facts) Verdict {
 	}
 	var held *source.HeldError
 	switch {
+	case s.ProblemKind == engine.KindStopped && s.ProblemSchema:
+		return Verdict{StateStopped, s.Problem, nextIncompatible}
 	case s.ProblemKind == engine.KindStopped:
 		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.ProblemKind == engine.KindFenced:
 		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
 	case errors.Is(f.prepare, evolve.ErrIncompatible):
-		return Verdict{StateStopped, f.prepare.Error(), "docs/runbook.md, An incompatible schema: mend the schema, or set on_incompatible_schema"}
+		return Verdict{StateStopped, f.prepare.Error(), nextIncompatible}
+	case errors.Is(f.prepare, registry.ErrNotFound):
+		return Verdict{StateWaiting, f.prepare.Error(), "register a schema under the subject, or name another in subject; what is registered it finds by itself"}
+	case forPerson(f.prepare):
+		return Verdict{StateStopped, f.prepare.Error(), "mend what the cause names: the configuration, which needs a new start, or the table or registered schema, which do not"}
 	case f.prepare != nil:
 		return Verdict{StateWaiting, f.prepare.Error(), "nothing: it goes on by itself when the cause is gone"}
 	case f.registry != nil:

@@ -2,13 +2,16 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/source"
+	"github.com/firnlake/firn/engine/transform"
 	"github.com/firnlake/firn/internal/offset"
+	"github.com/firnlake/firn/internal/registry"
 )
 
 func TestJudge(t *testing.T) {
@@ -18,6 +21,9 @@ func TestJudge(t *testing.T) {
 		f := facts{now: now, interval: time.Second, table: "a.b", engine: running}
 		change(&f)
 		return f
+	}
+	if v := judge(with(func(f *facts) { f.engine.ProblemKind, f.engine.ProblemSchema = engine.KindStopped, true })); !strings.Contains(v.Next, "An incompatible schema") {
+		t.Errorf("after a schema that the table cannot follow it is said: %s", v.Next)
 	}
 	for name, c := range map[string]struct {
 		f     facts
@@ -29,6 +35,12 @@ func TestJudge(t *testing.T) {
 		"rows wait too long":      {with(func(f *facts) { f.engine.PendingSince = now.Add(-11 * time.Second) }), StateDegraded, "wait for a commit"},
 		"commits fail":            {with(func(f *facts) { f.engine.PendingSince, f.engine.CommitError = now, "503" }), StateDegraded, "503"},
 		"no topic":                {with(func(f *facts) { f.engine, f.prepare = engine.Status{}, errors.New("topic x") }), StateWaiting, "topic x"},
+		"no such column": {with(func(f *facts) {
+			f.engine, f.prepare = engine.Status{}, fmt.Errorf("%w: mask: there is no column x", transform.ErrConfig)
+		}), StateStopped, "no column x"},
+		"no such subject": {with(func(f *facts) {
+			f.engine, f.prepare = engine.Status{}, fmt.Errorf("subject x: %w", registry.ErrNotFound)
+		}), StateWaiting, "subject x"},
 		"broker away":             {with(func(f *facts) { f.source = errors.New("refused") }), StateWaiting, "refused"},
 		"broker away, rows wait":  {with(func(f *facts) { f.source = errors.New("refused"); f.engine.PendingSince = now.Add(-time.Hour) }), StateDegraded, "wait"},
 		"a topic of several held": {with(func(f *facts) { f.source = &source.HeldError{Topics: map[string]error{"x": errors.New("made again")}} }), StateDegraded, "topic x is not read: made again; the other topics are"},
