@@ -163,7 +163,7 @@ func (d *Protobuf) changedAt(c *protoChange) bool {
 	b, p, end := m.b, m.from, m.to
 	if c.wrapped {
 		n, q := d.length(b, p, end)
-		if b, p = d.only(b, q, q+n, 1, protowire.VarintType, false); p < 0 {
+		if b, p = d.only(b, q, q+n, 1, protoInt64, false); p < 0 {
 			d.under(partNames[partTime])
 			return false
 		}

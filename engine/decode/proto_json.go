@@ -213,7 +213,7 @@ func (d *Protobuf) messageAsJSON(m *protoJSON, b []byte, p, end, depth int) bool
 		return d.asJSON(m, b, p, end, depth-1)
 	}
 	f := &m.fields[0]
-	v, q := d.only(b, p, end, 1, f.wire, false)
+	v, q := d.only(b, p, end, 1, f.op, false)
 	if q < 0 {
 		return false
 	}

@@ -334,6 +334,7 @@ func FuzzProtobuf(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("\xf2\x01\x07\x0a\x01k\x08\x01\x10\x05")) // a key twice, once of another wire type: the one that fits counts
 	f.Add([]byte("\x15\xff\xfa\x87\xff"))                  // a signalling NaN
+	f.Add([]byte("\xc2\x02\x06\x0a\x01\xff\x0a\x01a"))     // a wrapped string twice, the first one not UTF-8
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		if err := sameAsDynamic(d, md, payload, true); err != nil {
 			t.Fatal(err)

@@ -64,14 +64,14 @@ func (d *Protobuf) entry(f *protoField, b []byte, p, end int) int {
 		return -1
 	}
 	end = p + n
-	key, keyEnd := d.only(b, p, end, 1, f.key.op.wire(), false)
+	key, keyEnd := d.only(b, p, end, 1, f.key.op, false)
 	if keyEnd < 0 {
 		return -1
 	}
 	if !d.mapKey(&f.key, key) {
 		return -1
 	}
-	value, valueEnd := d.only(b, p, end, 2, f.op.wire(), f.op >= protoNested)
+	value, valueEnd := d.only(b, p, end, 2, f.op, f.op >= protoNested)
 	switch {
 	case valueEnd < 0:
 		return -1
@@ -93,9 +93,10 @@ func (d *Protobuf) entry(f *protoField, b []byte, p, end int) int {
 }
 
 // only finds the one value of a field in a small message: the last one, or all of them merged when they are messages.
-// The value begins where value does; it is nil when there is none.
-func (d *Protobuf) only(b []byte, p, end int, number uint64, wire protowire.Type, merge bool) (value []byte, q int) {
-	want := protowire.EncodeTag(protowire.Number(number), wire)
+// The value begins where value does; it is nil when there is none. A string that another one follows has to be one, too, as in
+// any message.
+func (d *Protobuf) only(b []byte, p, end int, number uint64, op protoOp, merge bool) (value []byte, q int) {
+	want := protowire.EncodeTag(protowire.Number(number), op.wire())
 	for p < end {
 		tag, q := d.tag(b, p, end)
 		if q < 0 {
@@ -110,6 +111,11 @@ func (d *Protobuf) only(b []byte, p, end int, number uint64, wire protowire.Type
 		if value != nil && merge {
 			value = merged(value, b[q:p])
 			continue
+		}
+		if value != nil && op == protoString {
+			if s, _ := protowire.ConsumeBytes(value); !validUTF8(s) {
+				return nil, d.fail(ReasonInvalidUTF8, q, "a string before this one is not UTF-8")
+			}
 		}
 		value = b[q:p]
 	}
@@ -288,7 +294,7 @@ func (d *Protobuf) wellKnown(n *protoNode, b []byte, p, end int) bool {
 	case protoTimestamp, protoDuration:
 		return d.instant(n, b, p, end)
 	case protoWrapper:
-		v, q := d.only(b, p, end, 1, n.inner.op.wire(), false)
+		v, q := d.only(b, p, end, 1, n.inner.op, false)
 		switch {
 		case q < 0:
 			return false
