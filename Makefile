@@ -16,7 +16,7 @@ faults:
 		./internal/integration -args -kills 200 -history 1000 -takeovers 20 -rounds 3 -hold 60s
 
 # Spark 3.5, Trino 476, DuckDB and PyIceberg at tables that Firn writes, and PyIceberg beside it each second for a minute; real
-# serializers and a schema registry before it.
+# serializers at a schema registry, and Debezium, before it.
 interop:
 	go test -tags=integration,interop -timeout 60m -count 1 -v ./internal/interop -args -beside 60s
 

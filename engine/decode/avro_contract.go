@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// maxDecimalPrecision is Iceberg's.
+// maxDecimalPrecision is Iceberg's. An Avro schema may say more: Kafka Connect's converters write 64 where the database does not say
+// (money of PostgreSQL's, whatever a JDBC source reads). Values are checked one by one, so it is the column's then.
 const maxDecimalPrecision = 38
 
 // LoadAvro reads the reader's schema of a topic, an Avro record; refs are the schemas that it refers to, each before what
@@ -101,9 +102,9 @@ func avroNumberColumn(t *avroType) (kind, int64) {
 func avroBinaryColumn(t *avroType, v *valueType, at string) error {
 	switch {
 	case t.logical == "decimal":
-		v.kind, v.precision, v.scale = kindDecimal, t.precision, t.scale
-		if t.precision > maxDecimalPrecision {
-			return problemf(at, "decimal(%d,%d) has more digits than Iceberg's %d; lower the precision in the schema of the pipeline, values are checked against it",
+		v.kind, v.precision, v.scale = kindDecimal, min(t.precision, maxDecimalPrecision), t.scale
+		if t.scale > maxDecimalPrecision {
+			return problemf(at, "decimal(%d,%d) has more digits behind the point than Iceberg's %d; take logicalType out to store its bytes as they are",
 				t.precision, t.scale, maxDecimalPrecision)
 		}
 	case t.logical == "uuid":

@@ -150,14 +150,12 @@ func mergeDecimals(r, w *avroType) (*avroType, error) {
 	if r.scale != w.scale {
 		return nil, incompatible(w.at, w, r, "the scales differ")
 	}
-	if w.precision <= r.precision {
+	precision := min(w.precision, maxDecimalPrecision)
+	if precision <= r.precision {
 		return r, nil
 	}
-	if w.precision > maxDecimalPrecision {
-		return nil, incompatible(w.at, w, r, fmt.Sprintf("a column has at most %d digits", maxDecimalPrecision))
-	}
 	out := *r
-	out.precision = w.precision
+	out.precision = precision
 	return &out, nil
 }
 

@@ -78,7 +78,7 @@ func TestAvroSchemasThatAreRefused(t *testing.T) {
 		fieldV(`{"type":"fixed","name":"F","size":0}`):                                             "size 0",
 		fieldV(`{"type":"fixed","name":"F","size":9999999}`):                                       "/size",
 		fieldV(`{"type":"fixed","name":"F","size":12,"logicalType":"duration"}`):                   "no type for a duration",
-		fieldV(`{"type":"bytes","logicalType":"decimal","precision":39}`):                          "more digits than Iceberg",
+		fieldV(`{"type":"bytes","logicalType":"decimal","precision":64,"scale":39}`):               "more digits behind the point than Iceberg",
 		fieldV(`{"type":"record","name":"R","fields":[{"name":"x","type":"int"}]}`):                "defined twice",
 		strings.Repeat(`{"type":"array","items":`, 600) + `"int"` + strings.Repeat("}", 600):       "nested too deeply",
 		fieldV(strings.Repeat(`{"type":"array","items":`, 70) + `"int"` + strings.Repeat("}", 70)): "",

@@ -3,13 +3,14 @@ package decode
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/firnlake/firn/internal/registry"
 )
 
-// captured is what a real client wrote and a real registry answered; the file says which. They are of testdata/registry_acts.py
-// in internal/interop, where the same is done at servers.
+// captured is what a real client wrote and a real registry answered; the file says which. In internal/interop the same is done at
+// servers.
 type captured struct {
 	Schema     string
 	References []registry.Reference
@@ -47,5 +48,39 @@ func TestProtobufSchemaAsDescriptor(t *testing.T) {
 		`price={"currency":"EUR","units":8589934592} refund=null items=[{"n":0,"sku":"s0"}] card="c1" iban=null note=1 extra=1`
 	if rows := rowsJSON(t, out.Rows); len(rows) != 1 || rows[0] != want {
 		t.Errorf("rows %v, want\n%s; dead %+v", rows, want, out.Dead)
+	}
+}
+
+// Connect's converters give a decimal 64 digits where the database does not say how many: the column has Iceberg's 38, and a value
+// of more is a dead letter.
+func TestAvroDecimalOfUnknownPrecision(t *testing.T) {
+	got := loadCaptured(t, "debezium-avro.json")
+	c, err := LoadAvro([]byte(got.Schema), nil, "subject prices-value")
+	if err == nil {
+		c, err = c.WithEnvelope(Envelope{Type: EnvelopeDebezium})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, ok := c.IcebergSchema().FindFieldByName("cost"); !ok || f.Type.String() != "decimal(38, 2)" {
+		t.Errorf("the column is %v", f)
+	}
+	list := make(schemaList, got.Value[4]+1)
+	list[got.Value[4]] = registry.Schema{Type: registry.TypeAvro, Text: got.Schema}
+	d, err := NewAvro(c, c.IcebergSchema(), AvroOptions{Schemas: list, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const cost = "\x02\x02\xff" // there, one byte, -0.01
+	value, at := string(got.Value), strings.LastIndex(string(got.Value), cost)
+	long := value[:at] + "\x02\x22\x7f" + strings.Repeat("\xff", 16) + value[at+len(cost):] // 17 bytes
+	out := mustDecode(t, d, value, long)
+	defer out.Rows.Release()
+	const want = `id=1 price="99.9999" cost="-0.01" at=1709251199123456 _op="u" _ts_ms="2026-11-26T18:33:58.021Z"`
+	if rows := rowsJSON(t, out.Rows); len(rows) != 1 || !strings.HasPrefix(rows[0], want) {
+		t.Errorf("rows %v, want\n%s", rows, want)
+	}
+	if len(out.Dead) != 1 || out.Dead[0].Reason != ReasonOutOfRange || out.Dead[0].Place != "/after/cost" {
+		t.Errorf("dead %+v", out.Dead)
 	}
 }

@@ -12,7 +12,8 @@
 // test process. The other engine is one Python process (testdata), told what to do line by line.
 //
 // The other way round, real clients and servers write events that Firn reads (make interop): confluent-kafka's serializers at a
-// schema registry (testdata/registry_acts.py), into an Apache Kafka. PyIceberg reads the rows.
+// schema registry (testdata/registry_acts.py), and Debezium's connector for Postgres in Kafka Connect, into an Apache Kafka. PyIceberg
+// reads the rows.
 //
 // Invariants: after every act Firn goes on by itself, or stops as the page says and goes on after the remedy that its message
 // names; then the table's (_kafka_partition, _kafka_offset), as the other engine reads them, are what was produced less what

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A Postgres server on 127.0.0.1, for tests, from the system's packages (Debian: postgresql).
 #   postgres.sh prepare            make sure that it is installed
-#   postgres.sh start DIR PORT     a server whose files are in DIR, with a user and a database "firn"
+#   postgres.sh start DIR PORT [SETTING=VALUE...]
+#                                  a server whose files are in DIR, with a user and a database "firn"
 #   postgres.sh stop DIR
 # The password is random and made once per DIR: DIR/credentials, to be sourced, has PGPASSWORD. Started by root it runs as
 # the user postgres, as it refuses to run as root.
@@ -43,15 +44,17 @@ ask() { PGPASSWORD=$PGPASSWORD "$bin/psql" -h 127.0.0.1 -p "$port" -U firn -d po
 case ${1:-} in
 prepare) prepare ;;
 start)
-  [ $# = 3 ] || usage
+  [ $# -ge 3 ] || usage
   mkdir -p "$2"
   dir=$(cd "$2" && pwd) port=$3
+  settings=()
+  for setting in "${@:4}"; do settings+=(-c "$setting"); done
   prepare
   bin=$(where)
   if [ ! -e "$dir/credentials" ]; then (umask 077 && printf 'PGPASSWORD=%s\n' "$(random 30)" > "$dir/credentials"); fi
   . "$dir/credentials"
   [ -e "$dir/data/PG_VERSION" ] || make "$dir"
-  spawn "$dir" "$port" "${as[@]}" "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=100
+  spawn "$dir" "$port" "${as[@]}" "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=100 "${settings[@]}"
   for _ in $(seq 100); do # it listens before it takes connections
     ask -c 'SELECT 1' > /dev/null 2>&1 && break
     sleep 0.1
