@@ -51,7 +51,7 @@ func (c *Committer) recoveredUnpublished() offset.Vector {
 		return nil
 	}
 	v := c.pos.record.Unpublished.Clone()
-	if c.pos.record.BatchID != "" && c.pos.record.Kind != ledger.KindRewind {
+	if c.pos.record.BatchID != "" && !ofAPerson(c.pos.record) {
 		return below(v, c.pos.offsets())
 	}
 	v.Lower(c.deadRec.Unpublished)
@@ -61,6 +61,12 @@ func (c *Committer) recoveredUnpublished() offset.Vector {
 		}
 	}
 	return below(v, c.pos.offsets())
+}
+
+// ofAPerson tells that a record is of firn rewind or firn offsets resolve, or may be: a compaction since carries the record on under
+// a kind of its own. Only a commit that published and did nothing else has no ranges either.
+func ofAPerson(r ledger.Record) bool {
+	return r.Kind == ledger.KindRewind || r.Kind == ledger.KindCompact && len(r.Ranges) == 0
 }
 
 // unpublishedBelow is what goes on to hold after a person's decision where to read on. Dead letters from there on are

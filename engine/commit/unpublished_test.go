@@ -25,6 +25,8 @@ func TestWhatAPersonDoesNotKnowIsPublished(t *testing.T) {
 		{"a commit", ledger.Record{Kind: ledger.KindIngest, BatchID: "b", Offsets: v, Unpublished: noted}, left, noted},
 		{"a person's word", ledger.Record{Kind: ledger.KindRewind, BatchID: "b", Offsets: v, Unpublished: noted}, left, offset.Vector{0: 3, 1: 2}},
 		{"a person's word about nothing known", ledger.Record{Kind: ledger.KindRewind, BatchID: "b", Offsets: v}, left, offset.Vector{0: 3, 1: 4}},
+		{"compacted since a commit", ledger.Record{Kind: ledger.KindCompact, BatchID: "b", Offsets: v, Unpublished: noted, Ranges: []offset.Range{rng(0, 7, 10)}}, left, noted},
+		{"compacted since a person's word", ledger.Record{Kind: ledger.KindCompact, BatchID: "b", Offsets: v, Unpublished: noted}, left, offset.Vector{0: 3, 1: 2}},
 		{"no record", ledger.Record{Offsets: v}, left, offset.Vector{0: 3, 1: 4}},
 		{"a commit, and nothing left of the dead letters", ledger.Record{Kind: ledger.KindIngest, BatchID: "b", Offsets: v, Unpublished: noted}, ledger.Record{}, noted},
 		{"a person's word, and nothing left of the dead letters", ledger.Record{Kind: ledger.KindRewind, BatchID: "b", Offsets: v}, ledger.Record{}, all},

@@ -159,7 +159,7 @@ func (l *line) commit(ctx context.Context, cs []catalog.TableCommit, do func(con
 		cs = stripped(cs, l.w.breaks.strip)
 	}
 	c := &call{lane: "commit", note: cs[len(cs)-1].Identifier.Name(), refuse: errRefused, unknown: errLost}
-	c.run = func(ctx context.Context) error { return l.w.world.commits(ctx, cs, do) }
+	c.run = func(ctx context.Context) error { return l.w.commits(ctx, cs, do) }
 	err := l.w.call(ctx, c)
 	if l.w.breaks.deleteOnUnknown && errors.Is(err, catalog.ErrUnknownOutcome) {
 		l.w.world.discard(l.w.putKeys())

@@ -160,6 +160,17 @@ func (l *topicLog) seen(rows map[place]int, x place) bool {
 	return false
 }
 
+// below are the records before a vector.
+func (l *topicLog) below(v offset.Vector) map[place]int {
+	out := map[place]int{}
+	for p, end := range v {
+		for o := range end {
+			out[place{p, o, 0}] = 1
+		}
+	}
+	return out
+}
+
 func (w *world) checkEvent(x place, kind byte, rows, dead int, v offset.Vector) error {
 	p, o := x.p, x.o
 	switch {
@@ -239,8 +250,8 @@ func (a *writer) checkHot(ctx context.Context, st engine.State, from offset.Vect
 					want = 1
 					a.stats.hot++
 				}
-				if want == 1 && got[at] == 0 && (a.log.seen(rows, at) || a.log.seen(all, at)) {
-					continue
+				if want == 1 && got[at] == 0 && (a.log.seen(rows, at) || a.log.seen(all, at) || a.overtaken && a.log.seen(a.log.below(cut.End), at)) {
+					continue // by the rows of one that is overtaken, which are not the table's, another event may be the first
 				}
 				if got[at] != want || want == 1 && a.log.seen(all, at) {
 					return fmt.Errorf("writer %d: its tail from %s to %s has partition %d offset %d line %d %d times, want %d", a.id, from, cut.End, p, o, line, got[at], want)

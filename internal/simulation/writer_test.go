@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
+	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/engine/batch"
 	"github.com/firnlake/firn/engine/commit"
@@ -28,16 +30,17 @@ import (
 // writer is one process: a pipeline from its start to its end.
 type writer struct {
 	*world
-	id       int
-	contract int
-	pipe     *engine.Pipeline
-	tail     *tail.Tail
-	letters  *publish.Publisher // nil without a topic of dead letters
-	cancel   context.CancelFunc
-	ended    chan struct{}
-	dead     atomic.Bool // it crashed: nothing that it does takes effect any more
-	stopping bool        // it was asked to end
-	paused   int         // the turn until which none of its requests is served
+	id        int
+	contract  int
+	pipe      *engine.Pipeline
+	tail      *tail.Tail
+	letters   *publish.Publisher // nil without a topic of dead letters
+	cancel    context.CancelFunc
+	ended     chan struct{}
+	dead      atomic.Bool // it crashed: nothing that it does takes effect any more
+	stopping  bool        // it was asked to end
+	overtaken bool        // another one's rows were committed since its own: it will be fenced
+	paused    int         // the turn until which none of its requests is served
 
 	refusals  int // conflicts in a row while the tables stood at refusedAt
 	refusedAt int64
@@ -128,6 +131,17 @@ func (k keeps) Reset(epoch int64, v offset.Vector) {
 
 func (a *writer) encodeDead(sc *iceberg.Schema, dead []engine.Dead) (arrow.RecordBatch, error) {
 	return decode.DeadRows(memory.DefaultAllocator, sc, func(int32) string { return "events" }, dead, time.Now())
+}
+
+// commits executes its commit at the catalog.
+func (a *writer) commits(ctx context.Context, cs []catalog.TableCommit, do func(context.Context, []catalog.TableCommit) error) error {
+	err := a.world.commits(ctx, cs, do)
+	if err == nil && slices.ContainsFunc(cs, func(c catalog.TableCommit) bool { return key(c.Identifier) == key(a.rows) }) {
+		for _, o := range a.all {
+			o.overtaken = o != a
+		}
+	}
+	return err
 }
 
 // passes is called where the engine comes by a named place; it is the writer's own goroutine. Where the writer is to crash,
