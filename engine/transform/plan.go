@@ -87,6 +87,9 @@ func New(c Config, contract *iceberg.Schema, o Options) (*Plan, error) {
 	if !slices.ContainsFunc(p.wants, func(w want) bool { return w.act != drop }) {
 		return nil, fmt.Errorf("%w: no column is left", ErrConfig)
 	}
+	if err := p.checkCase(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	if c.Letters() != LettersKeep {
 		if p.sealer, err = newSealer(c, p.source); err != nil {
 			return nil, err
@@ -128,6 +131,25 @@ func (p *Plan) checkPaths(eventTime string) error {
 				return fmt.Errorf("mask: %s lies inside of %s, which is masked as a whole", other, path)
 			}
 		}
+	}
+	return nil
+}
+
+// checkCase refuses a computed column whose name is another column's in other capitals; of a contract's own that holds already.
+func (p *Plan) checkCase() error {
+	names := map[string]string{}
+	for _, f := range p.ledger {
+		names[strings.ToLower(f.Name)] = f.Name
+	}
+	for _, w := range p.wants {
+		if w.act == drop {
+			continue
+		}
+		low := strings.ToLower(w.name)
+		if other, ok := names[low]; ok {
+			return fmt.Errorf("columns: %s differs from column %s in upper and lower case only, which SQL engines do not tell apart: rename it", w.name, other)
+		}
+		names[low] = w.name
 	}
 	return nil
 }

@@ -76,6 +76,8 @@ func TestWrongConfigurationsNamePlaceAndRemedy(t *testing.T) {
 		"missing name":       {"name: user-events", "", "name"},
 		"rest of no name":    {"commit_interval: 1s", "rest: Event_Type", `pipeline user-events: contract cannot be used: rest: `},
 		"rest of avro":       {"format: json", "format: avro\n    rest: _rest", "only JSON events"},
+		"no topic":           {"topic: user_events", "topic: user events", `topic: topic "user events": a name has`},
+		"no dead topic":      {"commit_interval: 1s", "dead_letter_topic: dead/letters", `dead_letter_topic: topic "dead/letters"`},
 		"no warehouse":       {"warehouse: s3://lake/warehouse", "warehouse: lake/warehouse", "s3://bucket/prefix"},
 		"no such port":       {`listen: "127.0.0.1:31337"`, `listen: "127.0.0.1:313370"`, "65535"},
 		"page open to world": {`listen: "127.0.0.1:8080"`, `listen: "0.0.0.0:8080"`, "allow_anonymous"},

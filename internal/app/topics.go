@@ -12,6 +12,7 @@ import (
 	"github.com/firnlake/firn/engine/commit"
 	"github.com/firnlake/firn/engine/source"
 	"github.com/firnlake/firn/internal/audit"
+	"github.com/firnlake/firn/internal/broker"
 	"github.com/firnlake/firn/internal/ledger"
 	"github.com/firnlake/firn/internal/offset"
 )
@@ -28,6 +29,11 @@ func (p Pipeline) topicText() string { return strings.Join(p.topicNames(), ", ")
 
 // checkTopics holds what is read against what else the pipeline says of it.
 func (p Pipeline) checkTopics() error {
+	for key, name := range map[string]string{"topic": p.Topic, "dead_letter_topic": p.DeadTopic} {
+		if err := broker.CheckTopicName(name); err != nil && name != "" {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
 	switch {
 	case p.Topic == "" && p.Topics == nil:
 		return errors.New("topic is missing: name the topic, or several in topics (docs/routing.md)")
@@ -45,10 +51,10 @@ func (p Pipeline) checkTopics() error {
 		return errors.New("subject: with topics it is not known whose subject the table is made of: name it, or a schema file")
 	}
 	for i, name := range p.Topics {
-		switch {
-		case name == "" || strings.ContainsAny(name, ",: \t\r\n"):
-			return fmt.Errorf("topics[%d]: %q is no name of a Kafka topic", i, name)
-		case slices.Index(p.Topics, name) < i:
+		if err := broker.CheckTopicName(name); err != nil {
+			return fmt.Errorf("topics[%d]: %w", i, err)
+		}
+		if slices.Index(p.Topics, name) < i {
 			return fmt.Errorf("topics[%d]: %s is there twice", i, name)
 		}
 	}

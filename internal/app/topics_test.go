@@ -21,7 +21,7 @@ func TestTopicsOfAPipeline(t *testing.T) {
 		"table: a.b, topics: []":                                    "topics: it is empty",
 		"table: a.b":                                                "topic is missing",
 		"table: a.b, topics: [y, z, y]":                             "topics[2]: y is there twice",
-		"table: a.b, topics: ['y,z']":                               `topics[0]: "y,z" is no name`,
+		"table: a.b, topics: ['y,z']":                               `topics[0]: topic "y,z": a name has`,
 		"table: a.b, topics: [y, z], dead_letter_topic: z":          "dead_letter_topic: it must be another topic",
 		"topics: [y], match: all, routes: [{table: a.b, where: a}]": "topics that go to several tables are not built",
 	} {

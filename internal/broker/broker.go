@@ -207,7 +207,7 @@ func (b *Broker) EnsureTopic(ctx context.Context, topic string, partitions int) 
 		if err := b.Health(); err != nil {
 			return fmt.Errorf("make topic %s: %w", topic, err)
 		}
-		if err := checkTopicName(topic); err != nil {
+		if err := CheckTopicName(topic); err != nil {
 			return err
 		}
 		err := b.cluster.CreateTopic(topic, int32(partitions), nil)
@@ -218,8 +218,8 @@ func (b *Broker) EnsureTopic(ctx context.Context, topic string, partitions int) 
 	return b.checkTopicSaved(topic)
 }
 
-// checkTopicName holds Kafka's rule, which kfake does not.
-func checkTopicName(topic string) error {
+// CheckTopicName holds Kafka's rule for the name of a topic, which kfake does not.
+func CheckTopicName(topic string) error {
 	legal := topic != "" && topic != "." && topic != ".." && len(topic) <= 249
 	for _, r := range topic {
 		legal = legal && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
