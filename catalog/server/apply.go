@@ -56,21 +56,24 @@ type updateView struct {
 
 // snapshotView is a snapshot without what makes it large, its summary.
 type snapshotView struct {
-	SnapshotID       int64  `json:"snapshot-id"`
-	TimestampMS      int64  `json:"timestamp-ms"`
-	ParentSnapshotID *int64 `json:"parent-snapshot-id"`
-	SequenceNumber   int64  `json:"sequence-number"`
-	ManifestList     string `json:"manifest-list"`
-	FirstRowID       *int64 `json:"first-row-id"`
+	SnapshotID       int64    `json:"snapshot-id"`
+	TimestampMS      int64    `json:"timestamp-ms"`
+	ParentSnapshotID *int64   `json:"parent-snapshot-id"`
+	SequenceNumber   int64    `json:"sequence-number"`
+	ManifestList     string   `json:"manifest-list"`
+	Manifests        []string `json:"manifests"`
+	FirstRowID       *int64   `json:"first-row-id"`
 }
 
 // maxAhead is how far a snapshot may be ahead of the catalog's clock: the Iceberg libraries refuse whatever comes more than a
 // minute before the last snapshot, so one of next week would keep everybody from committing until then.
 const maxAhead = time.Minute
 
-// checkSnapshot refuses a snapshot after which nobody could commit to the table, or read it.
+// checkSnapshot refuses a snapshot after which nobody could commit to the table, or read it, and one with manifests that nothing looks at.
 func checkSnapshot(sn snapshotView, now time.Time) error {
 	switch {
+	case len(sn.Manifests) > 0:
+		return errEmbedded(sn.SnapshotID)
 	case sn.SequenceNumber < 0:
 		return fmt.Errorf("%w: snapshot %d has sequence number %d, less than 0", catalog.ErrInvalid, sn.SnapshotID, sn.SequenceNumber)
 	case sn.TimestampMS < 0:

@@ -80,6 +80,9 @@ func (s *Service) registerView(ctx context.Context, id catalog.Identifier, metad
 		return none, err
 	}
 	m, err := parseView(doc)
+	if err == nil {
+		err = checkKeys(doc)
+	}
 	if err != nil {
 		return none, fmt.Errorf("metadata file %s: %w", loc, err)
 	}
