@@ -2,10 +2,12 @@ package decode
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/firnlake/firn/engine"
 	"github.com/firnlake/firn/internal/registry"
 )
 
@@ -82,5 +84,32 @@ func TestAvroDecimalOfUnknownPrecision(t *testing.T) {
 	}
 	if len(out.Dead) != 1 || out.Dead[0].Reason != ReasonOutOfRange || out.Dead[0].Place != "/after/cost" {
 		t.Errorf("dead %+v", out.Dead)
+	}
+}
+
+// Kafka Connect writes the doubles that no JSON number is as strings. The lines are updates of Debezium 3.4.3.Final for PostgreSQL 15
+// by its JsonConverter without schemas.
+func TestDoublesThatAreNotFinite(t *testing.T) {
+	text, err := os.ReadFile("testdata/debezium-not-finite.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const contract = `{"type":"object","required":["id"],"properties":{"id":{"type":"integer"},"d":{"type":["number","null"]%s}}}`
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	out := mustDecode(t, changesOf(t, fmt.Sprintf(contract, ""), Options{Mem: checked(t)}), append(lines, strings.Replace(lines[0], `"NaN"`, `"Infinity"`, 1))...)
+	defer out.Rows.Release()
+	rows := rowsJSON(t, out.Rows)
+	for i, want := range []string{`id=7 d="NaN" `, `id=8 d="-Inf" `, `id=7 d="+Inf" `} {
+		if len(rows) != 3 || !strings.HasPrefix(rows[i], want) {
+			t.Fatalf("rows %v; dead %+v", rows, out.Dead)
+		}
+	}
+	for reason, dead := range map[string]engine.Decoded{
+		"out_of_range /after/d": mustDecode(t, changesOf(t, fmt.Sprintf(contract, `,"minimum":0`), Options{}), lines[0]),
+		"wrong_type /d":         mustDecode(t, decoderOf(t, contractOf(t, fmt.Sprintf(contract, "")), Options{}), `{"id":7,"d":"NaN"}`), // no envelope
+	} {
+		if len(dead.Dead) != 1 || dead.Dead[0].Reason+" "+dead.Dead[0].Place != reason {
+			t.Errorf("%+v, want %s", dead.Dead, reason)
+		}
 	}
 }

@@ -79,6 +79,9 @@ func (d *JSON) value(v *valuePlan, b []byte, p int) int {
 	return d.other(v, b, p)
 }
 
+// notFinite is how Kafka Connect writes those values of a database's that no JSON number is.
+var notFinite = map[string]float64{`"NaN"`: math.NaN(), `"Infinity"`: math.Inf(1), `"-Infinity"`: math.Inf(-1)}
+
 // other deals with a value that is not of the contract's type: null, another type, or no JSON at all.
 func (d *JSON) other(v *valuePlan, b []byte, p int) int {
 	if load32(b, p) == wordNull {
@@ -87,6 +90,13 @@ func (d *JSON) other(v *valuePlan, b []byte, p int) int {
 			return p + 4
 		}
 		return d.fail(ReasonWrongType, p, "null where the contract wants %s", v.name)
+	}
+	if v.kind == kindDouble && d.change.whole != nil {
+		for text, f := range notFinite {
+			if bytes.HasPrefix(b[p:], []byte(text)) {
+				return d.putDouble(v, f, p, p+len(text))
+			}
+		}
 	}
 	c := b[p]
 	if d.skip(b, p, v.depth-1) < 0 {
@@ -266,6 +276,10 @@ func (d *JSON) double(v *valuePlan, b []byte, p int) int {
 	case numTooBig:
 		return d.fail(ReasonOutOfRange, p, "the number does not fit a double")
 	}
+	return d.putDouble(v, f, p, end)
+}
+
+func (d *JSON) putDouble(v *valuePlan, f float64, p, end int) int {
 	if c := v.checks; c != nil {
 		if !c.numOK(f) {
 			return d.fail(ReasonOutOfRange, p, "the contract wants %s", c.rangeDescription)

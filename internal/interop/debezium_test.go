@@ -34,12 +34,12 @@ type capture struct {
 // The renderings of a row of things. Debezium's own types of time are columns of time by a contract of JSON, numbers by an Avro
 // schema; Connect's, which are of milliseconds, are logical types there.
 var renderings = map[string]string{
-	"json": `'at', to_char(at, :stamp), 'at3', to_char(at3, :stamp), 'day', day::text, 'clock', to_char(clock::interval, :clock), 'clock3', to_char(clock3::interval, :clock),
+	"json": `'stamps', (SELECT json_agg(to_char(x, :stamp)) FROM unnest(stamps) x), 'at', to_char(at, :stamp), 'at3', to_char(at3, :stamp), 'day', day::text, 'clock', to_char(clock::interval, :clock), 'clock3', to_char(clock3::interval, :clock),
 		'atz', to_char(atz AT TIME ZONE 'UTC', :stamp), 'clocktz', to_char((clocktz AT TIME ZONE 'UTC')::time::interval, :clock)`,
-	"avro": `'at', (extract(epoch FROM at) * 1000000)::bigint::text, 'at3', (extract(epoch FROM at3) * 1000)::bigint::text, 'day', (day - date '1970-01-01')::text,
+	"avro": `'stamps', (SELECT json_agg((extract(epoch FROM x) * 1000000)::bigint::text) FROM unnest(stamps) x), 'at', (extract(epoch FROM at) * 1000000)::bigint::text, 'at3', (extract(epoch FROM at3) * 1000)::bigint::text, 'day', (day - date '1970-01-01')::text,
 		'clock', (extract(epoch FROM clock) * 1000000)::bigint::text, 'clock3', (extract(epoch FROM clock3) * 1000)::bigint::text,
 		'atz', to_char(atz AT TIME ZONE 'UTC', :z), 'clocktz', to_char((clocktz AT TIME ZONE 'UTC')::time::interval, 'HH24:MI:SS"Z"')`,
-	"logical": `'at', to_char(date_trunc('milliseconds', at), :stamp), 'at3', to_char(at3, :stamp), 'day', day::text,
+	"logical": `'stamps', (SELECT json_agg(to_char(date_trunc('milliseconds', x), :stamp)) FROM unnest(stamps) x), 'at', to_char(date_trunc('milliseconds', at), :stamp), 'at3', to_char(at3, :stamp), 'day', day::text,
 		'clock', to_char(date_trunc('milliseconds', clock::interval), :clock), 'clock3', to_char(clock3::interval, :clock),
 		'atz', to_char(atz AT TIME ZONE 'UTC', :z), 'clocktz', to_char((clocktz AT TIME ZONE 'UTC')::time::interval, 'HH24:MI:SS"Z"')`,
 }
@@ -50,13 +50,14 @@ func rendered(how string) string {
 		`json_build_object('id', id::text, 'small', small::text, 'n', n::text, 'ratio', ratio::float8::text, 'amount', amount::text, 'free', free::text,
 		'd', d::text, 'ok', ok, 'name', name, 'ch', rpad(ch::text, 5), 'key', key, 'doc', doc::text, 'raw', '0x' || encode(raw, 'hex'), 'tags', to_json(tags),
 		'nums', to_json(nums::text[]), 'span', (extract(epoch FROM span) * 1000000)::bigint::text, 'bits', '0x' || lpad(to_hex(bits::int), 2, '0'), 'flag', flag = B'1',
-		'mood', mood, 'addr', addr::text, 'money', money::numeric::text, ` + renderings[how] + `)`)
+		'mood', mood, 'addr', addr::text, 'money', money::numeric::text,
+		'sums', (SELECT json_agg(x::text) FROM unnest(sums) x), 'keys', (SELECT json_agg(x::text) FROM unnest(keys) x), ` + renderings[how] + `)`)
 }
 
 const thingsTable = `CREATE TYPE mood AS ENUM ('sad', 'glad');
 	CREATE TABLE things (id bigint PRIMARY KEY, small smallint, n int NOT NULL DEFAULT 7, ratio real, amount numeric(20,4), free numeric, d double precision, ok boolean,
 		name varchar(40), ch char(5), at timestamp, at3 timestamp(3), atz timestamptz, day date, clock time, clock3 time(3), clocktz timetz, key uuid, doc jsonb,
-		raw bytea, tags text[], nums int[], span interval, bits bit(5), flag bit(1), mood mood, addr inet, money money);
+		raw bytea, tags text[], nums int[], span interval, bits bit(5), flag bit(1), mood mood, addr inet, money money, stamps timestamp[], sums numeric(10,2)[], keys uuid[]);
 	ALTER TABLE things REPLICA IDENTITY FULL;
 	CREATE TABLE notes (id int PRIMARY KEY, title text, body text NOT NULL);
 	ALTER TABLE notes ALTER body SET STORAGE EXTERNAL`
@@ -65,7 +66,8 @@ const thingsTable = `CREATE TYPE mood AS ENUM ('sad', 'glad');
 func thing(id int) string {
 	return fmt.Sprintf(`INSERT INTO things VALUES (%[1]d, -%[1]d, %[1]d, %[1]d.5, -12345678901234.567%[1]d, %[1]de20, 0.%[1]d, %[1]d %% 2 = 0, 'Ähre %[1]d', 'ab',
 		'1969-12-31 23:59:5%[1]d.123456', '2024-02-29 23:59:5%[1]d.123', '2024-02-29 23:59:5%[1]d.123456+05', '1969-12-2%[1]d', '23:59:5%[1]d.999999', '01:02:0%[1]d.004', '12:00:0%[1]d+02',
-		'00000000-0000-0001-0000-00000000000%[1]d', '{"a": [%[1]d, null], "b": "ü"}', '\x00%[1]d1ff', '{a,NULL,"c d"}', '{%[1]d,NULL,-1}', '%[1]d days 03:00:00.5', B'10101', B'1', 'glad', '10.0.0.%[1]d/8', '-12.5%[1]d')`, id)
+		'00000000-0000-0001-0000-00000000000%[1]d', '{"a": [%[1]d, null], "b": "ü"}', '\x00%[1]d1ff', '{a,NULL,"c d"}', '{%[1]d,NULL,-1}', '%[1]d days 03:00:00.5', B'10101', B'1', 'glad', '10.0.0.%[1]d/8', '-12.5%[1]d',
+		'{2024-02-29 23:59:5%[1]d.123456,NULL}', '{1.50,NULL,-%[1]d}', '{00000000-0000-0001-0000-00000000000%[1]d}')`, id)
 }
 
 // do runs statements.
@@ -203,6 +205,10 @@ func TestDebezium(t *testing.T) {
 	c.want = append(c.want, gone)
 	c.do(thing(5))
 	c.changed("c", 5)
+	for _, d := range []string{"NaN", "Infinity", "-Infinity"} {
+		c.do("UPDATE things SET d = '" + d + "', ratio = NULL WHERE id = 5")
+		c.changed("u", 5)
+	}
 	check("a truncation")
 
 	c.do("ALTER TABLE things ADD COLUMN extra int; INSERT INTO things (id, extra) VALUES (6, 66)")

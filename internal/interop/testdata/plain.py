@@ -1,14 +1,17 @@
 """Values as JSON that two sides can compare: exact, and written one way whatever type held them."""
 import datetime as dt
 import decimal
+import math
 import uuid
 
 
 def plain(v):
     if v is None or isinstance(v, (bool, str)):
         return v
-    if isinstance(v, (int, float, decimal.Decimal)):
-        return repr(v) if isinstance(v, float) else str(v)
+    if isinstance(v, float):
+        return repr(v) if math.isfinite(v) else "NaN" if math.isnan(v) else "Infinity" if v > 0 else "-Infinity"
+    if isinstance(v, (int, decimal.Decimal)):
+        return str(v)
     if isinstance(v, (bytes, bytearray)):
         return "0x" + bytes(v).hex()
     if isinstance(v, dt.datetime):

@@ -18,7 +18,8 @@ def rows(table):
     except NoSuchTableError:
         return None
     maps = {f.name for f in t.schema().fields if isinstance(f.field_type, MapType)}
-    out = [{k: plain(dict(v) if k in maps and v is not None else v) for k, v in r.items()} for r in t.scan().to_arrow().to_pylist()]
+    batches = t.scan().to_arrow_batch_reader()  # pyarrow makes no empty table of arrays of uuids
+    out = [{k: plain(dict(v) if k in maps and v is not None else v) for k, v in r.items()} for batch in batches for r in batch.to_pylist()]
     out.sort(key=lambda r: (int(r[PARTITION]), int(r[OFFSET])))
     return {"rows": out, "types": {f.name: str(f.field_type) for f in t.schema().fields}}
 
