@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -100,7 +99,8 @@ func remoteHost(r *http.Request) string {
 	return host
 }
 
-// permissions says for each endpoint what it takes. Names in a body are read from it as the endpoint itself reads them.
+// permissions says for each endpoint what it takes. Names in a body are decoded from the same bytes into the same type as the
+// endpoint decodes them, so what is checked here is what it uses.
 //
 // What a principal may not know of is answered as if it were not there, with the words of that; what it may see and not
 // do is answered with 403, whether it is there or not.
@@ -181,7 +181,7 @@ func listsNamespaces(_ *handler, r *request) error {
 
 func createsNamespace(h *handler, r *request) error {
 	var body wire.Namespace
-	if err := h.peek(r, &body); err != nil {
+	if err := h.decode(r, &body); err != nil {
 		return err
 	}
 	if err := checkNamespace(body.Namespace); err != nil {
@@ -247,7 +247,7 @@ func onView(least auth.Level) func(*handler, *request) error {
 func createsNamed[T any](kind string, name func(T) string) func(*handler, *request) error {
 	return func(h *handler, r *request) error {
 		var body T
-		if err := h.peek(r, &body); err != nil {
+		if err := h.decode(r, &body); err != nil {
 			return err
 		}
 		id := append(append(make(catalog.Identifier, 0, len(r.ns)+1), r.ns...), name(body))
@@ -276,7 +276,7 @@ func renames(kind string) func(*handler, *request) error {
 	}
 	return func(h *handler, r *request) error {
 		var body wire.Rename
-		if err := h.peek(r, &body); err != nil {
+		if err := h.decode(r, &body); err != nil {
 			return err
 		}
 		from, to := body.Source.ID(), body.Destination.ID()
@@ -305,7 +305,7 @@ func (r *request) commits(id catalog.Identifier, c wire.CommitTable) error {
 
 func commitsTable(h *handler, r *request) error {
 	var body wire.CommitTable
-	if err := h.peek(r, &body); err != nil {
+	if err := h.decode(r, &body); err != nil {
 		return err
 	}
 	return r.commits(r.subject(), body)
@@ -313,7 +313,7 @@ func commitsTable(h *handler, r *request) error {
 
 func commitsTables(h *handler, r *request) error {
 	var body wire.CommitTransaction
-	if err := h.peek(r, &body); err != nil {
+	if err := h.decode(r, &body); err != nil {
 		return err
 	}
 	for i, c := range body.Changes {
@@ -332,19 +332,6 @@ func commitsTables(h *handler, r *request) error {
 		}
 	}
 	return nil
-}
-
-// peek decodes the body and leaves it to be read again. Decoding the same bytes into the same type gives the same
-// names, so what is checked here is what the endpoint uses.
-func (h *handler) peek(r *request, into any) error {
-	raw, err := h.read(r)
-	if err != nil {
-		return err
-	}
-	again := func() { r.Body = io.NopCloser(bytes.NewReader(raw)) }
-	again()
-	defer again()
-	return h.decode(r, into)
 }
 
 // keeps tells which names of a listing the principal may see; nil is all.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/wire"
@@ -28,6 +30,7 @@ type handler struct {
 	who       *auth.Authenticator // nil: everybody may do all
 	callers   *limiter            // by principal
 	strangers *limiter            // by address, of those who are not accepted
+	bodies    *semaphore.Weighted // bytes of the larger bodies that are in memory
 	audit     *auditTrail
 }
 
@@ -40,6 +43,8 @@ type request struct {
 	out   http.ResponseWriter
 	past  *pastTable      // what the table in the path is, where a time in its name says so
 	conn  context.Context // ends with the connection, not with the time for a request
+	body  []byte          // once it has been read; never nil then
+	holds int64           // of the handler's bodies, until the request ends
 
 	who    *auth.Principal      // nil without authentication, and before it
 	about  []catalog.Identifier // what a body names, for the audit trail
@@ -107,7 +112,8 @@ var endpoints = []endpoint{
 // NewHandler serves s. Requests that a browser sends from another origin are refused.
 func NewHandler(s *Service) http.Handler {
 	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties()), who: s.who, audit: s.audit,
-		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst)}
+		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst),
+		bodies: semaphore.NewWeighted(bodiesAtOnce * int64(s.cfg.MaxBody))}
 	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}", "{p}", "{plan-id}")
 	for _, e := range endpoints {
 		if e.listed || e.name == "load_credentials" && s.cfg.S3.STS || e.name == "sign_request" && s.cfg.S3.RemoteSigning {
@@ -131,6 +137,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	var e endpoint
 	route, code := "none", 0
 	defer func() {
+		h.bodies.Release(r.holds)
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http panics with the value itself
 				panic(p)
@@ -245,7 +252,14 @@ func (h *handler) decode(r *request, into any) (err error) {
 	return nil
 }
 
+// read gives the body, which it reads once.
 func (h *handler) read(r *request) ([]byte, error) {
+	if r.body != nil {
+		return r.body, nil
+	}
+	if err := h.hold(r); err != nil {
+		return nil, err
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(r.out, r.Body, int64(h.s.cfg.MaxBody)))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
@@ -257,6 +271,10 @@ func (h *handler) read(r *request) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", catalog.ErrInvalid, err)
 	}
+	if len(body) > smallBody && countValues(body) > maxBodyValues {
+		return nil, fmt.Errorf("%w: more than %d JSON values; commit less at once", errTooLarge, maxBodyValues)
+	}
+	r.body = body
 	return body, nil
 }
 

@@ -1,14 +1,12 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -49,8 +47,6 @@ func (h *handler) once(e endpoint, r *request, key string) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	rewind := func() { r.Body = io.NopCloser(bytes.NewReader(body)) }
-	rewind()
 	mine := sqlstore.Receipt{Key: key, Request: digest(r, body), Status: http.StatusNoContent}
 	if _, with := remade[e.name]; with {
 		mine.Status = http.StatusOK
@@ -62,7 +58,6 @@ func (h *handler) once(e endpoint, r *request, key string) (reply, error) {
 	r.Request = plain.WithContext(sqlstore.WithReceipt(plain.Context(), mine))
 	rep, err := e.serve(h, r)
 	r.Request = plain
-	rewind()
 	switch {
 	case errors.Is(err, sqlstore.ErrRepeated):
 		have, _, err := h.s.store.Receipt(r.Context(), key)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/firnlake/firn/catalog"
 )
 
 const (
@@ -17,7 +19,45 @@ const (
 	// before it is not even looked at.
 	strangerRate  = 10
 	strangerBurst = 50
+	// smallBody is what a request may send without waiting for its turn, in bytes.
+	smallBody = 64 << 10
+	// bodiesAtOnce bounds the larger bodies that are in memory at one time, in times of max_body.
+	bodiesAtOnce = 4
+	// maxBodyValues bounds the JSON values of a body: one of two bytes takes hundreds when it is decoded.
+	maxBodyValues = 500_000
 )
+
+// hold waits until there is room for the request's body. It is asked for before the rights are, which a body may decide.
+func (h *handler) hold(r *request) error {
+	n := r.ContentLength
+	if n < 0 || n > int64(h.s.cfg.MaxBody) {
+		n = int64(h.s.cfg.MaxBody)
+	}
+	if n <= smallBody || r.holds > 0 {
+		return nil
+	}
+	if err := h.bodies.Acquire(r.Context(), n); err != nil {
+		return fmt.Errorf("%w: waiting for room for a body of %d bytes beside those of others: %w", catalog.ErrUnavailable, n, err)
+	}
+	r.holds = n
+	return nil
+}
+
+// countValues counts the values of a JSON text, or a few more.
+func countValues(text []byte) (n int) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case !quoted && (c == ',' || c == '{' || c == '['):
+			n++
+		}
+	}
+	return n
+}
 
 // tooManyError: a principal or an address sends more than it may (429).
 type tooManyError struct{ wait time.Duration }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,5 +93,60 @@ func TestTimePerRequest(t *testing.T) {
 		if tc.status == 503 && w.Header().Get("Retry-After") == "" {
 			t.Errorf("%s %s: no Retry-After", tc.method, tc.path)
 		}
+	}
+}
+
+// TestBodiesAtOnce: large bodies wait until there is room for them in memory, and small ones do not wait for them.
+func TestBodiesAtOnce(t *testing.T) {
+	const size = 100 << 10
+	f := start(t, server.Config{Store: "sqlite::memory:", MaxBody: size, RequestTimeout: units.Duration(300 * time.Millisecond)},
+		&objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
+	post := func(body io.Reader, length int64) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/namespaces", body)
+		r.ContentLength = length
+		w := httptest.NewRecorder()
+		f.Handler().ServeHTTP(w, r)
+		return w
+	}
+	var slow sync.WaitGroup
+	var ends []*io.PipeWriter
+	for range 4 { // as many as there is room for
+		body, end := io.Pipe()
+		ends = append(ends, end)
+		slow.Go(func() { post(body, size) })
+		if _, err := end.Write([]byte("{")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+	}
+	large := func() io.Reader { return strings.NewReader(`{"namespace":["a"]` + strings.Repeat(" ", size-20) + `}`) }
+	if w := post(large(), size-1); w.Code != 503 || !strings.Contains(w.Body.String(), "waiting for room") {
+		t.Errorf("a large one beside four others: HTTP %d %s", w.Code, w.Body)
+	}
+	if w := post(large(), -1); w.Code != 503 { // it does not say how much it sends
+		t.Errorf("one of unknown length: HTTP %d %s", w.Code, w.Body)
+	}
+	if w := post(strings.NewReader(`{"namespace":["small"]}`), 23); w.Code != 200 {
+		t.Errorf("a small one: HTTP %d %s", w.Code, w.Body)
+	}
+	for _, end := range ends {
+		_ = end.Close()
+	}
+	slow.Wait()
+	if w := post(large(), size-1); w.Code != 200 {
+		t.Errorf("with room again: HTTP %d %s", w.Code, w.Body)
+	}
+}
+
+// TestBodyOfManyValues: what takes a hundred times as much when it is decoded is refused before. Commas in strings are none.
+func TestBodyOfManyValues(t *testing.T) {
+	f := memory(t)
+	many := strings.Repeat("{},", 500_000)
+	w := f.ask(t, "POST", "/v1/transactions/commit", `{"table-changes":[`+many+`{}]}`)
+	if w.Code != 413 || !strings.Contains(w.Body.String(), "JSON values") {
+		t.Errorf("HTTP %d %.200s", w.Code, w.Body)
+	}
+	w = f.ask(t, "POST", "/v1/namespaces", `{"namespace":["x"],"properties":{"a":"`+many+`\\\"`+many+`"}}`)
+	if w.Code != 200 {
+		t.Errorf("HTTP %d %.200s", w.Code, w.Body)
 	}
 }
