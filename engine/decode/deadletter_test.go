@@ -39,7 +39,7 @@ func TestDeadLettersSayWhatAndWhere(t *testing.T) {
 		{change(`"e-1"`, `""`), ReasonOutOfRange, "/event_id", "the string has 0 characters, the contract allows at least 1 (byte 31)"},
 		{change(`page_view`, `view`), ReasonNotInEnum, "/event_type", "the value is none of: page_view, click, purchase, signup (byte 50)"},
 		{change(`"user_id":"u123",`, ``), ReasonMissingField, "/key/user_id", "a required field is missing: user_id (byte 88)"},
-		{change(`"u123"`, `null`), ReasonWrongType, "/key/user_id", "null where the contract wants string (byte 79)"},
+		{change(`"u123"`, `null`), ReasonWrongType, "/key/user_id", "null where the contract wants string; a type of [string, null] takes both (byte 79)"},
 		{change(`{"user_id":"u123","session_id":"s456"}`, `[]`), ReasonWrongType, "/key", "array where the contract wants object (byte 68)"},
 		{change(`"amount":0`, `"amount":-1`), ReasonOutOfRange, "/payload/amount", "the contract wants at least 0 (byte 179)"},
 		{change(`"amount":0`, `"amount":1,"amount":0`), ReasonDuplicateKey, "/payload/amount", "the key is there twice (byte 190)"},

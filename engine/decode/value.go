@@ -89,7 +89,7 @@ func (d *JSON) other(v *valuePlan, b []byte, p int) int {
 			v.col.null()
 			return p + 4
 		}
-		return d.fail(ReasonWrongType, p, "null where the contract wants %s", v.name)
+		return d.fail(ReasonWrongType, p, "null where the contract wants %s; a type of [%s, null] takes both", v.name, v.name)
 	}
 	if v.kind == kindDouble && d.change.whole != nil {
 		for text, f := range notFinite {

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,7 +15,8 @@ import (
 // checker turns a syntax tree into nodes, or says what is wrong with it.
 type checker struct {
 	src    string
-	column string                 // that is computed; empty for the filter
+	of     string                 // what the expression is in the message of a row that fails; empty for that of a column, which is named beside it
+	column string                 // that is computed; empty for filter and routes
 	fields []iceberg.NestedField  // that may be named
 	shared map[string]*columnNode // by path
 	masks  map[string]*maskNode   // by path: what stands in the place of a column; nil for the filter
@@ -30,7 +32,7 @@ func (c *checker) errorf(e *expr, format string, args ...any) error {
 
 func (c *checker) fault(e *expr, format string, args ...any) *fault {
 	at := placed(c.src, e.pos, format, args...)
-	return &fault{column: c.column, msg: fmt.Sprintf("%s (character %d of the expression)", at.msg, at.at)}
+	return &fault{column: c.column, msg: fmt.Sprintf("%s (character %d of %s)", at.msg, at.at, cmp.Or(c.of, "the expression"))}
 }
 
 // compile checks e. want is the type that the place asks for, so that literals take it; its kind may be kindNull.

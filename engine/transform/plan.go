@@ -236,7 +236,7 @@ func (p *Plan) compile() (*program, error) {
 	fields := append(slices.Clone(p.source), p.ledger...)
 	before := map[string]*columnNode{}
 	if p.cfg.Filter != "" {
-		c := &checker{src: p.cfg.Filter, fields: fields, shared: before}
+		c := &checker{src: p.cfg.Filter, of: "the filter", fields: fields, shared: before}
 		e, err := parse(p.cfg.Filter)
 		if err == nil {
 			prog.filter, err = c.boolean(e, "a filter")

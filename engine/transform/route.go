@@ -56,7 +56,7 @@ func (r Route) compile(fields []iceberg.NestedField, shared map[string]*columnNo
 		e, err := parse(src)
 		var n node
 		if err == nil {
-			c := &checker{src: src, fields: fields, shared: shared}
+			c := &checker{src: src, of: fmt.Sprintf("where %.100q", src), fields: fields, shared: shared}
 			n, err = c.boolean(e, "a condition of a route")
 		}
 		if err != nil {

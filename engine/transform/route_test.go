@@ -102,3 +102,21 @@ func TestRoutesTakeNothingBack(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A row that fails says in which expression.
+func TestFaultsNameTheirExpression(t *testing.T) {
+	for want, c := range map[string]Config{
+		"division by zero (character 5 of the filter)":            {Filter: "100 / id > 0"},
+		`division by zero (character 3 of where "1 / id > 0")`:    {Route: Route{Where: "1 / id > 0"}},
+		"division by zero (character 3 of the expression) /share": {Columns: map[string]string{"share": "1 / id"}},
+	} {
+		_, d := bound(t, nil, c, nil)
+		o, err := d.Decode(fetchOf(`{"id":0}`))
+		if err != nil || len(o.Dead) != 1 {
+			t.Fatalf("%s: %+v, %v", want, o, err)
+		}
+		if got := strings.TrimSpace(o.Dead[0].Message + " " + o.Dead[0].Place); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
