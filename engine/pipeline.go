@@ -502,8 +502,7 @@ func (p *Pipeline) note(err error) {
 	}
 	kind := problemKind(err)
 	p.status.set(func(s *Status) {
-		s.Problem, s.ProblemKind, s.ProblemAt = err.Error(), kind, p.now()
-		s.ProblemSchema = errors.Is(err, ErrIncompatibleSchema)
+		s.Problem, s.ProblemKind, s.ProblemCause, s.ProblemAt = err.Error(), kind, err, p.now()
 	})
 	p.m.generationEnded(p.name, kind)
 	if kind == KindTransient || kind == KindRewound {

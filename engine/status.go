@@ -26,7 +26,7 @@ func problemKind(err error) string {
 	case errors.Is(err, ErrRewound):
 		return KindRewound
 	case errors.Is(err, ErrNeedsDecision), errors.Is(err, ErrTopicRecreated), errors.Is(err, ErrLogTruncated), errors.Is(err, ErrRetentionGap),
-		errors.Is(err, ErrIncompatibleSchema):
+		errors.Is(err, ErrIncompatibleSchema), errors.Is(err, ErrUnreadable):
 		return KindStopped
 	}
 	return KindTransient
@@ -69,7 +69,7 @@ type Status struct {
 	CommitErrorAt time.Time
 	Problem       string // why the last generation ended; empty once a commit succeeded after it
 	ProblemKind   string
-	ProblemSchema bool // it is ErrIncompatibleSchema
+	ProblemCause  error // of a problem that is there: what Problem is the text of
 	ProblemAt     time.Time
 
 	CommittedFreshness Window // Kafka time to committed, oldest row of each batch

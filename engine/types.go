@@ -278,6 +278,9 @@ var (
 // ErrIncompatibleSchema: events come in a schema that the table cannot follow, and the pipeline is told to stop at that.
 var ErrIncompatibleSchema = errors.New("events are written with a schema that the table cannot follow")
 
+// ErrUnreadable: Kafka has records that this configuration cannot read; the error says what to change.
+var ErrUnreadable = errors.New("records cannot be read")
+
 // Gap is a stretch [First, Next) of a partition that Kafka no longer held when it was to be read.
 type Gap struct {
 	Partition   int32

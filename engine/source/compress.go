@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/firnlake/firn/internal/units"
 )
 
 // Codecs of a record batch.
@@ -65,7 +67,9 @@ func (d *decompressor) run(dst []byte, codec int8, src []byte) (out []byte, err 
 	return out, err
 }
 
-func tooLarge(limit int) error { return fmt.Errorf("%w (%d)", ErrBatchTooLarge, limit) }
+func tooLarge(limit int) error {
+	return fmt.Errorf("%w: uncompressed it has more than the %s of kafka.max_batch_bytes: raise that, to %s at most", ErrBatchTooLarge, units.Bytes(limit), units.Bytes(maxBatchLimit))
+}
 
 func (d *decompressor) runGzip(dst, src []byte, limit int) ([]byte, error) {
 	d.in.Reset(src)

@@ -500,7 +500,7 @@ func (l *leading) enlarge(p *partition) error {
 		p.maxBytes = int32(l.g.s.cfg.PartitionMaxBytes)
 		return nil
 	case need > maxOversize:
-		return fmt.Errorf("%w: a record batch of %d bytes cannot be fetched", ErrBatchTooLarge, need)
+		return fmt.Errorf("%w: it has %d bytes, and at most %d can be fetched", ErrBatchTooLarge, need, maxOversize)
 	}
 	p.maxBytes = max(p.maxBytes, int32(need))
 	return nil

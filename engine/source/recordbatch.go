@@ -17,9 +17,9 @@ var (
 	// ErrCorrupt is a record batch whose bytes are damaged, on the broker's disk or on the way.
 	ErrCorrupt = errors.New("corrupt record batch")
 	// ErrOldFormat is a message set of Kafka before 0.11, which current brokers no longer write.
-	ErrOldFormat = errors.New("message format v0 or v1 is not supported: let the topic's log be written again (produce it into a new topic, or compact it on a Kafka of 2.x)")
+	ErrOldFormat = fmt.Errorf("%w: message format v0 or v1 is not supported: let the topic's log be written again (produce it into a new topic, or compact it on a Kafka of 2.x)", engine.ErrUnreadable)
 	// ErrBatchTooLarge is a record batch beyond the bound on its uncompressed size.
-	ErrBatchTooLarge = errors.New("record batch is larger than kafka.max_batch_bytes")
+	ErrBatchTooLarge = fmt.Errorf("%w: a record batch is too large", engine.ErrUnreadable)
 )
 
 // Layout of a record batch, magic 2 (Kafka's DefaultRecordBatch).

@@ -315,7 +315,7 @@ func TestCorruptLog(t *testing.T) {
 		rows int
 	}{
 		"checksum":     {append(join(plainBatch(0, 2)), bad...), ErrCorrupt, "partition 0: corrupt record batch at offset 2", 2},
-		"old messages": {patched(bad, batchMagicAt, 1), ErrOldFormat, "partition 0: offset 2: message format", 0},
+		"old messages": {patched(bad, batchMagicAt, 1), ErrOldFormat, "partition 0: offset 2: records cannot be read: message format", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := cluster(t, kfake.SeedTopics(1, testTopic))

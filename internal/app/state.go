@@ -84,8 +84,10 @@ func judge(f facts) Verdict {
 	}
 	var held *source.HeldError
 	switch {
-	case s.ProblemKind == engine.KindStopped && s.ProblemSchema:
+	case s.ProblemKind == engine.KindStopped && errors.Is(s.ProblemCause, engine.ErrIncompatibleSchema):
 		return Verdict{StateStopped, s.Problem, nextIncompatible}
+	case s.ProblemKind == engine.KindStopped && errors.Is(s.ProblemCause, engine.ErrUnreadable):
+		return Verdict{StateStopped, s.Problem, "change what the cause names and start again: nothing is lost, the records wait in kafka"}
 	case s.ProblemKind == engine.KindStopped:
 		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.ProblemKind == engine.KindFenced:

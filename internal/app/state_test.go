@@ -22,8 +22,13 @@ func TestJudge(t *testing.T) {
 		change(&f)
 		return f
 	}
-	if v := judge(with(func(f *facts) { f.engine.ProblemKind, f.engine.ProblemSchema = engine.KindStopped, true })); !strings.Contains(v.Next, "An incompatible schema") {
-		t.Errorf("after a schema that the table cannot follow it is said: %s", v.Next)
+	for err, next := range map[error]string{engine.ErrIncompatibleSchema: "An incompatible schema", source.ErrBatchTooLarge: "start again", engine.ErrNeedsDecision: "firn offsets a.b"} {
+		v := judge(with(func(f *facts) {
+			f.engine.ProblemKind, f.engine.ProblemCause = engine.KindStopped, fmt.Errorf("partition 0: %w", err)
+		}))
+		if v.State != StateStopped || !strings.Contains(v.Next, next) {
+			t.Errorf("after %v it is said: %+v", err, v)
+		}
 	}
 	for name, c := range map[string]struct {
 		f     facts
