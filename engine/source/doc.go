@@ -16,8 +16,8 @@
 //   - A partition is in the hands of one goroutine at a time, also while its leader moves.
 //   - A Start ends everything of the Start before; what that one had read is released, not handed out.
 //   - Trouble that passes by itself is retried and shown by Health. What only a person can decide (engine.ErrNoTopic,
-//     ErrTopicRecreated, ErrLogTruncated, ErrRetentionGap, ErrCorrupt, ErrOldFormat) comes out of Poll, after the
-//     stretches that were read before it.
+//     ErrTopicRecreated, ErrLogTruncated, ErrRetentionGap, ErrCorrupt, ErrOldFormat, ErrBatchTooLarge) comes out of
+//     Poll, after the stretches that were read before it.
 //
 // Ownership: records alias a pooled buffer until Fetch.Release, which may be called more than once and from any
 // goroutine; a Fetch that is never released is left to the garbage collector. Close ends every goroutine and connection.
