@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -16,6 +18,28 @@ import (
 
 // offsetsKey is the summary key under which Firn's snapshots carry the vector after them.
 const offsetsKey = "firn.offsets"
+
+// maxOffsets bounds what a commit puts into the history for good, in bytes: 8 for each partition that a vector may have.
+const maxOffsets = 1 << 20
+
+// offsetsOf is the vector of a snapshot as the history keeps it; empty where there is none, or something that is none.
+func offsetsOf(sn *table.Snapshot) string {
+	if sn == nil || sn.Summary == nil {
+		return ""
+	}
+	if v := sn.Summary.Properties[offsetsKey]; len(v) <= maxOffsets && !strings.Contains(v, "\x00") {
+		return v
+	}
+	return ""
+}
+
+// checkRef refuses names of refs that not every database keeps.
+func checkRef(name string) error {
+	if name == "" || len(name) > maxNameBytes || !utf8.ValidString(name) || strings.Contains(name, "\x00") {
+		return fmt.Errorf("%w: the name of a branch or tag has 1 to %d bytes of UTF-8 without NUL, this one %d: %.100q", catalog.ErrInvalid, maxNameBytes, len(name), name)
+	}
+	return nil
+}
 
 // reqAssertRef is the type of the requirement that names a ref.
 const reqAssertRef = "assert-ref-snapshot-id"
@@ -142,6 +166,9 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 			seq = max(seq, sn.SequenceNumber)
 			t.added = append(t.added, sn.SnapshotID)
 		case table.UpdateSetSnapshotRef:
+			if err := checkRef(v.RefName); err != nil {
+				return t, err
+			}
 			t.named = append(t.named, v.SnapshotID)
 			t.marks = t.marks || ledger.IsMark(v.RefName)
 		case table.UpdateRemoveSnapshotRef:
@@ -364,10 +391,7 @@ func diff(base *lean, after table.Metadata, t touched) (c sqlstore.Change, err e
 		c.ClearLog = before != nil
 	case before == nil || *before != *now:
 		c.Log = lastLog(after)
-		c.History = &sqlstore.History{SnapshotID: *now}
-		if sn := after.SnapshotByID(*now); sn != nil && sn.Summary != nil {
-			c.History.Offsets = sn.Summary.Properties[offsetsKey]
-		}
+		c.History = &sqlstore.History{SnapshotID: *now, Offsets: offsetsOf(after.SnapshotByID(*now))}
 	}
 	if !t.refsOnly || base.stats && len(c.RemoveSnapshots) > 0 {
 		c.Skeleton, err = skeletonOf(after)

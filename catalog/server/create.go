@@ -246,10 +246,7 @@ func newTable(id catalog.Identifier, m table.Metadata, root string) (sqlstore.Ch
 		c.SetRefs = append(c.SetRefs, r)
 	}
 	if cur := currentID(m); cur != nil {
-		c.History = &sqlstore.History{SnapshotID: *cur}
-		if sn := m.SnapshotByID(*cur); sn != nil && sn.Summary != nil {
-			c.History.Offsets = sn.Summary.Properties[offsetsKey]
-		}
+		c.History = &sqlstore.History{SnapshotID: *cur, Offsets: offsetsOf(m.SnapshotByID(*cur))}
 	}
 	ids, err := statisticsSnapshots(skeleton)
 	if err != nil {
@@ -371,11 +368,8 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	change.MaterializedLocation, change.Replaces, change.FirstVersion = loc, old.ID, fileVersion(loc)
 	for e := range m.SnapshotLogs() {
 		change.EarlierLog = append(change.EarlierLog, sqlstore.LogEntry{AtMS: e.TimestampMs, SnapshotID: e.SnapshotID})
-		h := sqlstore.History{SnapshotID: e.SnapshotID, AtMS: e.TimestampMs}
-		if sn := m.SnapshotByID(e.SnapshotID); sn != nil && sn.Summary != nil {
-			h.Offsets = sn.Summary.Properties[offsetsKey]
-		}
-		change.EarlierHistory = append(change.EarlierHistory, h)
+		change.EarlierHistory = append(change.EarlierHistory,
+			sqlstore.History{SnapshotID: e.SnapshotID, AtMS: e.TimestampMs, Offsets: offsetsOf(m.SnapshotByID(e.SnapshotID))})
 	}
 	for e := range m.PreviousFiles() {
 		change.EarlierFiles = append(change.EarlierFiles, sqlstore.MetadataFile{AtMS: e.TimestampMs, Location: e.MetadataFile})

@@ -126,3 +126,42 @@ func TestViewsAreNotMadeOfTables(t *testing.T) {
 		t.Error(got.Error.Message)
 	}
 }
+
+// TestWhatEveryDatabaseKeeps: what one database would keep and the other refuse is refused by both, or left out of the history,
+// which keeps no more of a commit than a vector has.
+func TestWhatEveryDatabaseKeeps(t *testing.T) {
+	f := memory(t)
+	root := f.makeTable(t, "t").Metadata.Location()
+	seq := 0
+	commit := func(ref, offsets string) (int, string) {
+		seq++
+		summary, err := json.Marshal(map[string]string{"operation": "append", "firn.offsets": offsets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := json.Marshal(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := f.ask(t, "POST", "/v1/namespaces/ns/tables/t", fmt.Sprintf(`{"requirements":[],"updates":[
+			{"action":"add-snapshot","snapshot":{"snapshot-id":%d,"sequence-number":%d,"timestamp-ms":%d,"manifest-list":"%s/metadata/m.avro","summary":%s,"schema-id":0}},
+			{"action":"set-snapshot-ref","ref-name":%s,"type":"branch","snapshot-id":%d}]}`, seq, seq, time.Now().UnixMilli(), root, summary, name, seq))
+		return w.Code, w.Body.String()
+	}
+	for _, ref := range []string{"", "a\x00b", strings.Repeat("x", 1025)} {
+		if code, body := commit(ref, ""); code != 400 || !strings.Contains(body, "branch or tag") {
+			t.Errorf("ref %.20q: HTTP %d %.200s", ref, code, body)
+		}
+	}
+	for _, offsets := range []string{"\x00", strings.Repeat("x", 1<<20+1)} {
+		if code, body := commit("main", offsets); code != 200 {
+			t.Errorf("offsets %.20q: HTTP %d %.200s", offsets, code, body)
+		}
+		h := want[struct {
+			Entries []struct{ Offsets string }
+		}](t, f.ask(t, "GET", "/v1/firn/namespaces/ns/tables/t/history?limit=1", ""), 200)
+		if len(h.Entries) != 1 || h.Entries[0].Offsets != "" {
+			t.Errorf("offsets %.20q are in the history: %.200v", offsets, h)
+		}
+	}
+}
