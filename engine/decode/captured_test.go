@@ -106,6 +106,7 @@ func TestDoublesThatAreNotFinite(t *testing.T) {
 	}
 	for reason, dead := range map[string]engine.Decoded{
 		"out_of_range /after/d": mustDecode(t, changesOf(t, fmt.Sprintf(contract, `,"minimum":0`), Options{}), lines[0]),
+		"invalid_format /v":     mustDecode(t, decoderOf(t, contractOf(t, `{"type":"object","properties":{"v":{"type":"string","format":"date"}}}`), Options{}), `{"v":"2024-02-29Z"}`),
 		"wrong_type /d":         mustDecode(t, decoderOf(t, contractOf(t, fmt.Sprintf(contract, "")), Options{}), `{"id":7,"d":"NaN"}`), // no envelope
 	} {
 		if len(dead.Dead) != 1 || dead.Dead[0].Reason+" "+dead.Dead[0].Place != reason {

@@ -66,6 +66,7 @@ type connectField struct {
 	Name       string            `json:"name"` // of what the value means
 	Field      string            `json:"field"`
 	Fields     []connectField    `json:"fields"`
+	Items      *connectField     `json:"items"` // of an array
 	Parameters map[string]string `json:"parameters"`
 }
 
@@ -77,6 +78,7 @@ var connectFormats = map[string]string{
 	"org.apache.kafka.connect.data.Time": "time-ms", "io.debezium.time.Time": "time-ms",
 	"io.debezium.time.MicroTime": "time-us", "io.debezium.time.NanoTime": "time-ns",
 	"io.debezium.time.ZonedTimestamp": "date-time", "io.debezium.time.ZonedTime": "time",
+	"io.debezium.time.IsoTimestamp": "date-time", "io.debezium.time.IsoDate": "date", "io.debezium.time.IsoTime": "time",
 }
 
 const connectDecimal = "org.apache.kafka.connect.data.Decimal"
@@ -121,32 +123,46 @@ func (t *valueType) written() string {
 // instant as an integer.
 func (c *Contract) misread(envelope *connectField) (name, why string) {
 	for _, part := range []string{"after", "before"} {
-		i := slices.IndexFunc(envelope.Fields, func(f connectField) bool { return f.Field == part })
-		if i < 0 {
-			continue
+		if i := slices.IndexFunc(envelope.Fields, func(f connectField) bool { return f.Field == part }); i >= 0 {
+			return c.misreadFields(c.root, envelope.Fields[i].Fields)
 		}
-		for j := range envelope.Fields[i].Fields {
-			f := &envelope.Fields[i].Fields[j]
-			at := slices.IndexFunc(c.root.fields, func(own field) bool { return own.name == f.Field })
-			if at < 0 {
-				continue
-			}
-			t := c.root.fields[at].typ
-			is, taken := f.format(), t.written()
-			if is == taken || is == "" && !(t.kind == kindDecimal && t.coded) || taken == "" && (f.Name != connectDecimal || t.kind == kindBinary) {
-				continue
-			}
-			if is == "" {
-				is = f.Type
-			}
-			if taken == "" {
-				taken = kindNames[t.kind]
-			}
-			return f.Field, fmt.Sprintf("the event's schema says %s (%s), and %s#%s takes it for %s: change one of them", is, cmpName(f), c.Name, t.pointer, taken)
-		}
-		return "", ""
 	}
 	return "", ""
+}
+
+func (c *Contract) misreadFields(in *valueType, fields []connectField) (name, why string) {
+	for i := range fields {
+		f := &fields[i]
+		at := slices.IndexFunc(in.fields, func(own field) bool { return own.name == f.Field })
+		if at < 0 {
+			continue
+		}
+		if why := c.misreadValue(in.fields[at].typ, f); why != "" {
+			return f.Field, why
+		}
+	}
+	return "", ""
+}
+
+func (c *Contract) misreadValue(t *valueType, f *connectField) (why string) {
+	switch {
+	case t.kind == kindList && f.Items != nil:
+		return c.misreadValue(t.elem, f.Items)
+	case t.kind == kindStruct:
+		_, why := c.misreadFields(t, f.Fields)
+		return why
+	}
+	is, taken := f.format(), t.written()
+	if is == taken || is == "" && !(t.kind == kindDecimal && t.coded) || taken == "" && (f.Name != connectDecimal || t.kind == kindBinary) {
+		return ""
+	}
+	if is == "" {
+		is = f.Type
+	}
+	if taken == "" {
+		taken = kindNames[t.kind]
+	}
+	return fmt.Sprintf("the event's schema says %s (%s), and %s#%s takes it for %s: change one of them", is, cmpName(f), c.Name, t.pointer, taken)
 }
 
 func cmpName(f *connectField) string {

@@ -364,7 +364,7 @@ func (d *JSON) formatted(v *valuePlan, b []byte, p int) int {
 		}
 		return d.fail(ReasonInvalidFormat, p, "the string is not an RFC 3339 date-time with an offset, such as 2026-06-04T11:01:23.456Z")
 	case kindDate:
-		if x, ok = d.day.parseDay(t, 0); ok && n == len("2006-01-02") {
+		if x, ok = d.day.parseDay(t, 0); ok && (n == len("2006-01-02") || d.change.whole != nil && string(t[len("2006-01-02"):n]) == "Z") { // an IsoDate of Debezium's
 			v.col.appendInt32(int32(x))
 			return end
 		}
