@@ -99,7 +99,7 @@ func TestTimePerRequest(t *testing.T) {
 // TestBodiesAtOnce: large bodies wait until there is room for them in memory, and small ones do not wait for them.
 func TestBodiesAtOnce(t *testing.T) {
 	const size = 100 << 10
-	f := start(t, server.Config{Store: "sqlite::memory:", MaxBody: size, RequestTimeout: units.Duration(300 * time.Millisecond)},
+	f := start(t, server.Config{Store: "sqlite::memory:", MaxBody: size, RequestTimeout: units.Duration(time.Second)},
 		&objstore.Warehouse{Store: objstore.NewMemory(), URI: "s3://lake/warehouse"})
 	post := func(body io.Reader, length int64) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/namespaces", body)
