@@ -67,11 +67,9 @@ func (c *Committer) number(s source, meta table.Metadata, pos position) (ledger.
 		return nil, nil
 	}
 	if len(known) == 0 && len(pos.offsets())+len(c.deadRec.Offsets) > 0 {
-		first, err := filledFrom(cmp.Or(pos.record.TopicID, c.deadRec.TopicID), meta, s.topics)
-		if err != nil {
+		if known, err = filledFrom(cmp.Or(pos.record.TopicID, c.deadRec.TopicID), meta, s.topics); err != nil {
 			return nil, stop(err)
 		}
-		known = ledger.Topics{first}
 	}
 	known = slices.Clone(known)
 	for _, t := range s.topics {
@@ -107,11 +105,7 @@ func named(r ledger.Record, v offset.Vector, meta table.Metadata) (ledger.Record
 	if nameable(v, r.Topics) == nil {
 		return r, nil
 	}
-	var said ledger.Topics
-	for name := range strings.SplitSeq(meta.Properties()[PropTopic], ",") {
-		said = append(said, ledger.Topic{Name: strings.TrimSpace(name), ID: noID})
-	}
-	r, err := withTopics(r, ledger.Record{Topics: said})
+	r, err := withTopics(r, ledger.Record{Topics: saidTopics(meta)})
 	if err != nil {
 		return r, err
 	}
@@ -129,19 +123,31 @@ func nameable(v offset.Vector, topics ledger.Topics) error {
 }
 
 // filledFrom is the topic that a table was filled from while it had one, whose partitions keep their numbers: the one with the id
-// of the table's record, or else the one that the table's property names.
-func filledFrom(id string, meta table.Metadata, now []engine.Topic) (ledger.Topic, error) {
+// of the table's record, or else the one that the table's property names. A person may have named more there.
+func filledFrom(id string, meta table.Metadata, now []engine.Topic) (ledger.Topics, error) {
 	if KnownID(id) {
 		for _, t := range now {
 			if t.TopicID == id {
-				return ledger.Topic{Name: t.Name, ID: id}, nil
+				return ledger.Topics{{Name: t.Name, ID: id}}, nil
 			}
 		}
 	}
-	if name := meta.Properties()[PropTopic]; name != "" && !strings.Contains(name, ",") {
-		return ledger.Topic{Name: name, ID: orKnown(id, noID)}, nil
+	said := saidTopics(meta)
+	if len(said) == 0 {
+		return nil, errors.New("it was filled from one topic, and neither an id nor its property " + PropTopic + " tells which of topics that was: set the property to the topic's name")
 	}
-	return ledger.Topic{}, errors.New("it was filled from one topic, and neither an id nor its property " + PropTopic + " tells which of topics that was: set the property to the topic's name")
+	said[0].ID = orKnown(id, noID)
+	return said, nil
+}
+
+// saidTopics are those that the table's property names.
+func saidTopics(meta table.Metadata) (said ledger.Topics) {
+	for name := range strings.SplitSeq(meta.Properties()[PropTopic], ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			said = append(said, ledger.Topic{Name: name, ID: noID})
+		}
+	}
+	return said
 }
 
 // rebound gives a record the ids that topics go by now, and tells which partitions are of the same topic as before.
