@@ -290,6 +290,7 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 	if err != nil {
 		return change, nil, err
 	}
+	was := base
 	t, err := s.survey(c.Updates, base.meta)
 	if t.marks = t.marks || marks; t.marks {
 		var loadErr error
@@ -303,6 +304,10 @@ func (s *Service) applyTo(ctx context.Context, base *lean, c catalog.TableCommit
 	}
 	if err != nil {
 		return change, nil, err
+	}
+	if len(c.Updates) == 0 { // a version and a metadata file of it would say nothing
+		same := *was
+		return sqlstore.Change{Head: was.head, Name: c.Identifier, From: was.head.Version, Same: true}, &same, nil
 	}
 	if base, err = s.withSnapshots(ctx, base, t); err != nil {
 		return change, nil, err

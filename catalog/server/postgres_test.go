@@ -119,7 +119,7 @@ func TestOnPostgres(t *testing.T) {
 		"PurgeStaysInItsPlace": TestPurgeStaysInItsPlace, "ManifestsAreLookedInto": TestManifestsAreLookedInto, "CarriedManifestsAreKnown": TestCarriedManifestsAreKnown,
 		"PastTableKinds": TestPastTableKinds, "PastTableNames": TestPastTableNames, "PastTableIsReadOnly": TestPastTableIsReadOnly,
 		"ListingsAreFiltered": TestListingsAreFiltered, "IdempotencyKeysAreOnesOwn": TestIdempotencyKeysAreOnesOwn,
-		"Trips": TestTrips, "RememberedTables": TestRememberedTables,
+		"Trips": TestTrips, "RememberedTables": TestRememberedTables, "CommitOfNothing": TestCommitOfNothing, "NothingOfAnotherCatalog": TestNothingOfAnotherCatalog,
 	} {
 		t.Run(name, run)
 	}

@@ -303,7 +303,7 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 	if len(commits) == 0 {
 		return nil, fmt.Errorf("%w: a transaction without tables", catalog.ErrInvalid)
 	}
-	start := time.Now()
+	start, made := time.Now(), 0
 	names := make([]catalog.Identifier, len(commits))
 	seen := map[string]bool{}
 	for i, c := range commits {
@@ -311,6 +311,7 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 			return nil, err
 		}
 		names[i] = c.Identifier
+		made += min(len(c.Updates), 1)
 		key := nameKey(c.Identifier)
 		if seen[key] {
 			return nil, fmt.Errorf("%w: table %s stands twice in the transaction", catalog.ErrInvalid, c.Identifier)
@@ -325,7 +326,7 @@ func (s *Service) commit(ctx context.Context, commits []catalog.TableCommit) ([]
 	for try := 0; ; try++ {
 		after, err := s.tryCommit(ctx, commits, try > 0)
 		if err == nil {
-			s.m.commits.Add(float64(len(commits)))
+			s.m.commits.Add(float64(made))
 			s.m.commitSeconds.Observe(time.Since(start).Seconds())
 			return after, nil
 		}
@@ -365,10 +366,11 @@ func (s *Service) tryCommit(ctx context.Context, commits []catalog.TableCommit, 
 }
 
 // evaluate applies one table's commit to what the table is. Most often this process made the last commit to it and need not
-// ask the database: the swap of the head row finds out when that was wrong. A refusal is given only of what the table is now.
+// ask the database: the swap of the head row finds out when that was wrong. A refusal is given only of what the table is now,
+// and so is the answer to a commit without updates, which swaps nothing.
 func (s *Service) evaluate(ctx context.Context, c catalog.TableCommit, look bool, change *sqlstore.Change, after **lean) (err error) {
 	guess, guessed := (*lean)(nil), false
-	if !look {
+	if !look && len(c.Updates) > 0 {
 		guess, guessed = s.likely(c.Identifier)
 	}
 	var refused error

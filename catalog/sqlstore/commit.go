@@ -23,6 +23,8 @@ type Change struct {
 	From int64              // the version that the change was made from; 0 creates the table
 	// Moved: the location may be another than before. It is looked at only then.
 	Moved bool
+	// Same: the table stays as it is, and only has to be at From while the others change. There is nothing else then.
+	Same bool
 
 	Skeleton        []byte // nil: as it is
 	AddSnapshots    []Snapshot
@@ -50,7 +52,7 @@ type History struct {
 
 // plain reports a commit of the usual kind: it adds snapshots to a table that exists, and moves refs.
 func (c *Change) plain() bool {
-	return c.From != 0 && !c.Moved && c.Skeleton == nil && !c.ClearLog && len(c.RemoveSnapshots) == 0 && len(c.RemoveRefs) == 0
+	return c.From != 0 && !c.Moved && !c.Same && c.Skeleton == nil && !c.ClearLog && len(c.RemoveSnapshots) == 0 && len(c.RemoveRefs) == 0
 }
 
 // Commit applies all changes or none and returns the heads after it, in the order of changes. It fails
@@ -62,6 +64,9 @@ func (s *Store) Commit(ctx context.Context, changes []Change) (heads []Head, err
 		if h, done, err := s.swapAlone(ctx, &changes[0], receipt); done {
 			return []Head{h}, err
 		}
+	}
+	if len(changes) == 1 && changes[0].Same && receipt == nil { // as it was when it was read
+		return []Head{changes[0].Head}, nil
 	}
 	err = s.write(ctx, "commit", func(t *tx) error {
 		heads = make([]Head, len(changes))
@@ -95,6 +100,10 @@ func (c *Change) failed(err error) error { return fmt.Errorf("table %s: %w", c.N
 
 func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 	h := c.Head
+	if c.Same {
+		err := t.hold(c, &h)
+		return h, err
+	}
 	h.Version = c.From + 1
 	var err error
 	switch {
@@ -114,6 +123,13 @@ func (t *tx) apply(c *Change, nowMS int64) (Head, error) {
 		return h, err
 	}
 	return h, t.applyRest(c, h.ID)
+}
+
+// hold makes sure that a table is what a commit took it for, and keeps it so until the transaction ends.
+func (t *tx) hold(c *Change, h *Head) error {
+	err := t.row("SELECT "+materializedColumns+" FROM tables WHERE id = ?"+headWas+t.d.forUpdate,
+		[]any{h.ID, c.From, h.NamespaceID, c.Name.Name()}, &h.MaterializedVersion, &h.MaterializedLocation)
+	return c.swapError(err, t.d)
 }
 
 // maxEarlier is how far behind the store's clock the time of a snapshot may be to be taken over. Iceberg's own clients

@@ -18,7 +18,8 @@ const (
 	setFreeHead = setHeadOf + "(SELECT id FROM tables WHERE id = ? FOR NO KEY UPDATE SKIP LOCKED)" + setHeadWas
 	setHeadOf   = `UPDATE tables SET version = ?, format_version = ?, location = ?, uuid = ?, last_updated_ms = ?,
 		last_sequence_number = ?, next_row_id = ? WHERE id = `
-	setHeadWas = " AND version = ? AND namespace_id = ? AND name = ? RETURNING "
+	setHeadWas = headWas + " RETURNING "
+	headWas    = " AND version = ? AND namespace_id = ? AND name = ?"
 
 	materializedColumns = "materialized_version, materialized_location"
 )
