@@ -87,19 +87,49 @@ type snapshotView struct {
 	ManifestList     string   `json:"manifest-list"`
 	Manifests        []string `json:"manifests"`
 	FirstRowID       *int64   `json:"first-row-id"`
+	AddedRows        int64    `json:"added-rows"`
 }
 
 // maxAhead is how far a snapshot may be ahead of the catalog's clock: the Iceberg libraries refuse whatever comes more than a
 // minute before the last snapshot, so one of next week would keep everybody from committing until then.
 const maxAhead = time.Minute
 
+// What a commit takes of the numbers that only ever grow is not there for those that come after it, and nothing gives it back: a
+// table whose last sequence number is 2^63-1, or whose row ids are used up, takes no append for ever. Writers count one for
+// each snapshot, so the bounds are far from what any of them needs and from what it would take to use the numbers up.
+const (
+	// maxSequenceStep is how far a snapshot's sequence number may be beyond the table's last.
+	maxSequenceStep = 1_000_000
+	// maxAddedRows is how many row ids one snapshot may take.
+	maxAddedRows = 1 << 44
+	// maxNumber bounds both in a metadata file that is registered, which tells of years: half of what there is.
+	maxNumber = 1 << 62
+)
+
+// checkNumbers refuses metadata of a table that would soon take no commit any more.
+func checkNumbers(m table.Metadata) error {
+	for name, n := range map[string]int64{"last-sequence-number": m.LastSequenceNumber(), "next-row-id": m.NextRowID()} {
+		if n < 0 || n > maxNumber {
+			return fmt.Errorf("%w: %s is %d, not within 0 to 2^62: nobody could append for long; use an earlier metadata file of the table", catalog.ErrInvalid, name, n)
+		}
+	}
+	return nil
+}
+
 // checkSnapshot refuses a snapshot after which nobody could commit to the table, or read it, and one with manifests that nothing looks at.
-func checkSnapshot(sn snapshotView, now time.Time) error {
+// seq is the last sequence number before it.
+func checkSnapshot(sn snapshotView, seq int64, now time.Time) error {
 	switch {
 	case len(sn.Manifests) > 0:
 		return errEmbedded(sn.SnapshotID)
 	case sn.SequenceNumber < 0:
 		return fmt.Errorf("%w: snapshot %d has sequence number %d, less than 0", catalog.ErrInvalid, sn.SnapshotID, sn.SequenceNumber)
+	case sn.SequenceNumber-maxSequenceStep > seq:
+		return fmt.Errorf("%w: snapshot %d has sequence number %d, more than %d beyond %d, the last before it: the numbers between would be lost to all other writers; use the next one, or register the metadata file of a table that has it",
+			catalog.ErrInvalid, sn.SnapshotID, sn.SequenceNumber, maxSequenceStep, seq)
+	case sn.AddedRows > maxAddedRows:
+		return fmt.Errorf("%w: snapshot %d has added-rows %d, more than %d: row ids would run out for all other writers; give the number of rows that it adds",
+			catalog.ErrInvalid, sn.SnapshotID, sn.AddedRows, maxAddedRows)
 	case sn.TimestampMS < 0:
 		return fmt.Errorf("%w: snapshot %d has timestamp-ms %d, less than 0", catalog.ErrInvalid, sn.SnapshotID, sn.TimestampMS)
 	case sn.TimestampMS > now.Add(maxAhead).UnixMilli():
@@ -151,7 +181,7 @@ func (s *Service) survey(updates table.Updates, meta table.Metadata) (t touched,
 		switch u.Action() {
 		case table.UpdateAddSnapshot:
 			sn := v.Snapshot
-			if err := checkSnapshot(sn, time.Now()); err != nil {
+			if err := checkSnapshot(sn, seq, time.Now()); err != nil {
 				return t, err
 			}
 			if format >= 2 && sn.ParentSnapshotID != nil && sn.SequenceNumber <= seq {

@@ -179,6 +179,9 @@ func (s *Service) candidate(ctx context.Context, key string) (*candidate, error)
 	if c.meta, err = parse(doc); err != nil {
 		return bad(err)
 	}
+	if err := checkNumbers(c.meta); err != nil { // it would pass for the newest
+		return bad(err)
+	}
 	if err := json.Unmarshal(doc, &c.content); err != nil {
 		return bad(fmt.Errorf("%w: %w", catalog.ErrInvalid, err))
 	}

@@ -351,7 +351,7 @@ func (s *Service) register(ctx context.Context, id catalog.Identifier, metadataL
 	if err != nil {
 		return nil, fmt.Errorf("metadata file %s: %w", loc, err)
 	}
-	if err := errors.Join(checkKeys(doc), checkLists(m)); err != nil {
+	if err := errors.Join(checkKeys(doc), checkLists(m), checkNumbers(m)); err != nil {
 		return nil, fmt.Errorf("metadata file %s: %w", loc, err)
 	}
 	root, err := s.checkMetadataLocations(ctx, m, old.ID)

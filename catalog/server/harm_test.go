@@ -32,6 +32,9 @@ func TestNoCommitEndsATable(t *testing.T) {
 	}
 	for what, updates := range map[string]string{
 		"a sequence number below 0":        snapshot(-1, now),
+		"the last sequence number":         snapshot(1<<63-1, now),
+		"one that is far ahead":            snapshot(1_000_001, now),
+		"all row ids":                      strings.Replace(snapshot(1, now), `"schema-id"`, `"first-row-id":0,"added-rows":9223372036854775807,"schema-id"`, 1),
 		"a snapshot of next week":          snapshot(1, now+7*24*3600*1000),
 		"one of the end of time":           snapshot(1, 1<<63-1),
 		"one of before all time":           snapshot(1, -1<<63),
@@ -47,8 +50,8 @@ func TestNoCommitEndsATable(t *testing.T) {
 			want[loaded](t, reader.ask(t, "POST", "/v1/namespaces/ns/tables/t", `{"requirements":[],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`), 200)
 		})
 	}
-	// A clock that is a little fast is no harm.
-	want[loaded](t, writer.ask(t, "POST", "/v1/namespaces/ns/tables/t", `{"requirements":[],"updates":[`+snapshot(1, time.Now().Add(50*time.Second).UnixMilli())+`]}`), 200)
+	// A clock that is a little fast is no harm, nor are numbers that were left out.
+	want[loaded](t, writer.ask(t, "POST", "/v1/namespaces/ns/tables/t", `{"requirements":[],"updates":[`+snapshot(1_000_000, time.Now().Add(50*time.Second).UnixMilli())+`]}`), 200)
 	want[loaded](t, reader.ask(t, "POST", "/v1/namespaces/ns/tables/t", `{"requirements":[],"updates":[{"action":"set-properties","updates":{"a":"c"}}]}`), 200)
 }
 
@@ -164,4 +167,35 @@ func TestWhatEveryDatabaseKeeps(t *testing.T) {
 			t.Errorf("offsets %.20q are in the history: %.200v", offsets, h)
 		}
 	}
+}
+
+// TestNumbersOfRegisteredTables: a metadata file with which the numbers have run out is not taken for a table, nor for the newest of one.
+func TestNumbersOfRegisteredTables(t *testing.T) {
+	f := memory(t)
+	f.makeTable(t, "t")
+	doc, register := leftOver(t, f, "tables", "register", `{"name":"gone","schema":`+schemaJSON+`}`)
+	number := func(n int64) string {
+		return strings.Replace(doc, `"last-sequence-number":0`, fmt.Sprintf(`"last-sequence-number":%d`, n), 1)
+	}
+	for _, n := range []int64{-1, 1<<62 + 1, 1<<63 - 1} {
+		if code, message := register(number(n)); code != 400 || !strings.Contains(message, "last-sequence-number") {
+			t.Errorf("%d: HTTP %d %s", n, code, message)
+		}
+	}
+	if code, message := register(number(1 << 62)); code != 200 {
+		t.Errorf("HTTP %d %s", code, message)
+	}
+
+	old := lasting(t)
+	tab := old.grow(t, old.makeTable(t, "t"), 1)
+	old.export(t)
+	file := want[loaded](t, old.ask(t, "GET", "/v1/namespaces/ns/tables/t", ""), 200)
+	key, err := old.wh.Key(strings.Replace(file.Location, "/00002-", "/00003-", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.put(t, key, strings.Replace(string(file.Metadata), `"last-sequence-number":1`, `"last-sequence-number":9223372036854775807`, 1))
+	back := old.afresh(t)
+	back.restore(t, server.RestoreOptions{}, "namespace ns: restored", "table ns.t: restored")
+	back.append(t, back.full(t, tab), 2)
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -203,6 +204,12 @@ func TestPages(t *testing.T) {
 	}
 	for _, q := range []string{"pageToken=%21", "pageToken=&pageSize=0", "pageToken=&pageSize=x"} {
 		want[failure](t, f.ask(t, "GET", "/v1/namespaces/ns/tables?"+q, ""), 400)
+	}
+	for _, after := range []string{"a\x00b", "\xff", strings.Repeat("x", 1025)} { // no name, whatever the database makes of it
+		got := want[failure](t, f.ask(t, "GET", "/v1/namespaces/ns/tables?pageToken="+base64.RawURLEncoding.EncodeToString([]byte(after)), ""), 400)
+		if !strings.Contains(got.Error.Message, "begin again") {
+			t.Errorf("%.10q: %s", after, got.Error.Message)
+		}
 	}
 }
 

@@ -39,8 +39,11 @@ func (h *handler) page(r *request) (sqlstore.Page, error) {
 		p.Limit = min(n, p.Limit)
 	}
 	after, err := base64.RawURLEncoding.DecodeString(q.Get("pageToken"))
+	if err == nil && len(after) > 0 { // it is the last name of the page before: what is none has an answer of its own in each database
+		err = checkName(string(after))
+	}
 	if err != nil {
-		return p, fmt.Errorf("%w: pageToken is none that this catalog gave", catalog.ErrInvalid)
+		return p, fmt.Errorf("%w: pageToken is none that this catalog gave: begin again with an empty one", catalog.ErrInvalid)
 	}
 	p.After = string(after)
 	return p, nil
