@@ -69,7 +69,7 @@ func (h *handler) admit(e endpoint, r *request) error {
 	who, err := h.who.Authenticate(r.Context(), r.Header.Values("Authorization"), r.TLS)
 	if err != nil {
 		if wait, ok := h.strangers.take(remoteHost(r.Request)); !ok {
-			return &tooManyError{wait}
+			return &tooManyError{wait: wait}
 		}
 		if errors.Is(err, auth.ErrKeysUnavailable) {
 			return fmt.Errorf("%w: %w", catalog.ErrUnavailable, err)
@@ -78,7 +78,7 @@ func (h *handler) admit(e endpoint, r *request) error {
 	}
 	r.who = who
 	if wait, ok := h.callers.take(who.Key()); !ok {
-		return &tooManyError{wait}
+		return &tooManyError{wait: wait}
 	}
 	if err := h.resolvePast(e, r); err != nil {
 		return err
@@ -375,7 +375,7 @@ func (h *handler) token(r *request) (reply, error) {
 	}
 	from := remoteHost(r.Request) + " " + q.ClientID
 	if wait, ok := h.strangers.peek(from); !ok {
-		return reply{}, &tooManyError{wait}
+		return reply{}, &tooManyError{wait: wait}
 	}
 	answer, who, err := h.who.Issue(q)
 	if err != nil {

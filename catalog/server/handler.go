@@ -32,6 +32,9 @@ type handler struct {
 	strangers *limiter            // by address, of those who are not accepted
 	bodies    *semaphore.Weighted // bytes of the larger bodies that are in memory
 	audit     *auditTrail
+
+	bodyShares *shares // bytes of bodies
+	watches    *shares // streams of events
 }
 
 // request is one call: the names in its path, decoded.
@@ -45,6 +48,7 @@ type request struct {
 	conn  context.Context // ends with the connection, not with the time for a request
 	body  []byte          // once it has been read; never nil then
 	holds int64           // of the handler's bodies, until the request ends
+	free  func()          // gives back what of them is of the principal's share; nil: nothing
 
 	who    *auth.Principal      // nil without authentication, and before it
 	about  []catalog.Identifier // what a body names, for the audit trail
@@ -113,7 +117,8 @@ var endpoints = []endpoint{
 func NewHandler(s *Service) http.Handler {
 	h := &handler{s: s, configTag: fmt.Sprint(s.cfg.S3.clientProperties()), who: s.who, audit: s.audit,
 		callers: newLimiter(s.cfg.RequestsPerSecond, s.cfg.RequestBurst), strangers: newLimiter(strangerRate, strangerBurst),
-		bodies: semaphore.NewWeighted(bodiesAtOnce * int64(s.cfg.MaxBody))}
+		bodies:     semaphore.NewWeighted(bodiesAtOnce * int64(s.cfg.MaxBody)),
+		bodyShares: newShares(shareOf(bodiesAtOnce * int64(s.cfg.MaxBody))), watches: newShares(int64(shareOf(s.cfg.MaxWatchers)))}
 	path := strings.NewReplacer("/v1/", "/v1/{prefix}/", "{ns}", "{namespace}", "{t}", "{table}", "{v}", "{view}", "{p}", "{plan-id}")
 	for _, e := range endpoints {
 		if e.listed || e.name == "load_credentials" && s.cfg.S3.STS || e.name == "sign_request" && s.cfg.S3.RemoteSigning {
@@ -138,6 +143,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	route, code := "none", 0
 	defer func() {
 		h.bodies.Release(r.holds)
+		if r.free != nil {
+			r.free()
+		}
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http panics with the value itself
 				panic(p)

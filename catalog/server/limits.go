@@ -27,7 +27,8 @@ const (
 	maxBodyValues = 500_000
 )
 
-// hold waits until there is room for the request's body. It is asked for before the rights are, which a body may decide.
+// hold waits until there is room for the request's body, in the principal's share and then in all of it. It is asked for before
+// the rights are, which a body may decide.
 func (h *handler) hold(r *request) error {
 	n := r.ContentLength
 	if n < 0 || n > int64(h.s.cfg.MaxBody) {
@@ -36,10 +37,16 @@ func (h *handler) hold(r *request) error {
 	if n <= smallBody || r.holds > 0 {
 		return nil
 	}
+	free, err := h.bodyShares.take(r.Context(), sharer(r.who), n)
+	if err != nil {
+		return tooMuch(time.Second, sharer(r.who), "max_body", "too many large bodies: the others of %s have all of the %d bytes that one principal's may have in memory, and there was no room in time for %d more",
+			r.who.Name, h.bodyShares.each, n)
+	}
 	if err := h.bodies.Acquire(r.Context(), n); err != nil {
+		free()
 		return fmt.Errorf("%w: waiting for room for a body of %d bytes beside those of others: %w", catalog.ErrUnavailable, n, err)
 	}
-	r.holds = n
+	r.holds, r.free = n, free
 	return nil
 }
 
@@ -59,10 +66,17 @@ func countValues(text []byte) (n int) {
 	return n
 }
 
-// tooManyError: a principal or an address sends more than it may (429).
-type tooManyError struct{ wait time.Duration }
+// tooManyError: a principal or an address sends more than it may, or has all of its share (429).
+type tooManyError struct {
+	wait time.Duration
+	who  string // whose share it is; empty for a rate
+	why  string // likewise
+}
 
 func (e *tooManyError) Error() string {
+	if e.why != "" {
+		return e.why
+	}
 	return fmt.Sprintf("too many requests: wait %s; the operator sets catalog.requests_per_second", e.wait.Round(time.Millisecond))
 }
 

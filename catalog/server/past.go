@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/sqlstore"
 	"github.com/firnlake/firn/internal/objstore"
 	"github.com/firnlake/firn/internal/offset"
@@ -44,7 +45,8 @@ const (
 	pastTimeout = 5 * time.Minute
 	// pastAtOnce bounds how many are made at the same time.
 	pastAtOnce = 2
-	// pastMarkers holds an object for each directory that is to be removed, named by the time from which on.
+	// pastMarkers holds an object for each directory that is to be removed, named by the time from which on, and by a hash
+	// of the principal whose share it takes.
 	pastMarkers = reserved + "/" + pastDir
 	// pastSweepEvery is how often they are looked through.
 	pastSweepEvery = 5 * time.Minute
@@ -146,11 +148,26 @@ func (s *Service) findPast(ctx context.Context, p *pastTable) (found *pastDocume
 	if err != nil {
 		return nil, false, err
 	}
-	made := &pastMaker{s: s, base: base, state: state, now: time.Now()}
+	made := &pastMaker{s: s, base: base, state: state, who: p.who, now: time.Now()}
 	if err := made.name(); err != nil {
 		return nil, false, err
 	}
-	key := strconv.FormatInt(base.head.ID, 10) + "/" + made.dir
+	for {
+		m, err := s.flyPast(ctx, made)
+		var many *tooManyError
+		if errors.As(err, &many) && many.who != sharer(p.who) && ctx.Err() == nil { // of another who asked for the same first, and whose share this one does not take
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		return &pastDocument{m.document, base.head.ID, root}, m.wrote, nil
+	}
+}
+
+// flyPast makes a table of a past time, or waits for the one who makes it already.
+func (s *Service) flyPast(ctx context.Context, made *pastMaker) (pastMade, error) {
+	key := strconv.FormatInt(made.base.head.ID, 10) + "/" + made.dir
 	ch := s.pasts.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(s.pasts.ctx, pastTimeout)
 		defer cancel()
@@ -166,12 +183,11 @@ func (s *Service) findPast(ctx context.Context, p *pastTable) (found *pastDocume
 	select {
 	case res := <-ch:
 		if res.Err != nil {
-			return nil, false, res.Err
+			return pastMade{}, res.Err
 		}
-		m := res.Val.(pastMade)
-		return &pastDocument{m.document, base.head.ID, root}, m.wrote, nil
+		return res.Val.(pastMade), nil
 	case <-ctx.Done():
-		return nil, false, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
+		return pastMade{}, fmt.Errorf("%w: the table is still being made; ask again: %w", catalog.ErrUnavailable, ctx.Err())
 	}
 }
 
@@ -180,6 +196,7 @@ type pastMaker struct {
 	s     *Service
 	base  *lean
 	state past.State
+	who   *auth.Principal // whose share it takes of as_of.max_tables
 	now   time.Time
 
 	uuid  uuid.UUID
@@ -407,20 +424,34 @@ type pastMarker struct {
 
 // mark leaves what has the directory removed later, so that nothing is written that nobody would remove.
 func (p *pastMaker) mark(ctx context.Context) error {
-	n := 0
-	err := p.s.wh.List(ctx, pastMarkers, func(objstore.Info) error { n++; return nil })
+	n, own, mine := 0, 0, ""
+	if who := sharer(p.who); who != "" {
+		sum := sha256.Sum256([]byte(who))
+		mine = "-" + hex.EncodeToString(sum[:8])
+	}
+	err := p.s.wh.List(ctx, pastMarkers, func(i objstore.Info) error {
+		n++
+		if mine != "" && strings.HasSuffix(i.Key, mine+".json") {
+			own++
+		}
+		return nil
+	})
 	if err != nil {
 		return storageError("list "+pastMarkers, err)
 	}
 	if n >= p.s.cfg.AsOf.MaxTables {
 		return fmt.Errorf("%w: %d tables of a past time are kept already; the oldest go within %s; raise catalog.as_of.max_tables for more", catalog.ErrUnavailable, n, p.s.cfg.AsOf.Lifetime.D())
 	}
+	if most := shareOf(p.s.cfg.AsOf.MaxTables); mine != "" && own >= most {
+		return tooMuch(shareWait, sharer(p.who), "as_of.max_tables", "too many tables of a past time: %s has had %d made that are still kept, which is all that one principal may have of %d; the oldest go within %s",
+			p.who.Name, own, p.s.cfg.AsOf.MaxTables, p.s.cfg.AsOf.Lifetime.D())
+	}
 	body, err := json.Marshal(pastMarker{p.dir})
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256([]byte(p.dir))
-	name := fmt.Sprintf("%s/%013d-%s.json", pastMarkers, p.ends.UnixMilli(), hex.EncodeToString(sum[:12]))
+	name := fmt.Sprintf("%s/%013d-%s%s.json", pastMarkers, p.ends.UnixMilli(), hex.EncodeToString(sum[:12]), mine)
 	if _, err := p.s.wh.Put(ctx, name, bytes.NewReader(body), objstore.Overwrite); err != nil {
 		return storageError("write "+name, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/firnlake/firn/catalog"
+	"github.com/firnlake/firn/catalog/auth"
 	"github.com/firnlake/firn/catalog/internal/wire"
 	"github.com/firnlake/firn/internal/past"
 )
@@ -18,6 +19,7 @@ import (
 type pastTable struct {
 	base catalog.Identifier
 	at   time.Time
+	who  *auth.Principal // who asks for it; nil: nobody whom the catalog knows
 }
 
 // pastOf reads a name; nil where it has no time in it, or a real table has that very name.
@@ -33,13 +35,15 @@ func (s *Service) pastOf(ctx context.Context, id catalog.Identifier) (*pastTable
 	default:
 		return nil, err
 	}
-	return &pastTable{append(id.Namespace()[:len(id)-1:len(id)-1], base), at}, nil
+	return &pastTable{base: append(id.Namespace()[:len(id)-1:len(id)-1], base), at: at}, nil
 }
 
 // resolvePast finds out whether the table in a request's path is one of a past time.
 func (h *handler) resolvePast(e endpoint, r *request) (err error) {
 	if strings.Contains(e.path, "{t}") {
-		r.past, err = h.s.pastOf(r.Context(), r.id())
+		if r.past, err = h.s.pastOf(r.Context(), r.id()); r.past != nil {
+			r.past.who = r.who
+		}
 	}
 	return err
 }

@@ -206,6 +206,12 @@ func (h *handler) events(r *request) (reply, error) {
 		}
 		after = n
 	}
+	free, ok := h.watches.try(sharer(r.who), 1)
+	if !ok {
+		return reply{}, tooMuch(shareWait, sharer(r.who), "max_watchers", "too many watches: %s has %d, which is all that one principal may have of %d: end some, or poll",
+			r.who.Name, h.watches.each, h.s.cfg.MaxWatchers)
+	}
+	defer free()
 	ctx, cancel := context.WithTimeoutCause(r.conn, maxWatch, errExpired)
 	defer cancel()
 	s := &stream{out: r.out, rc: http.NewResponseController(r.out)}
