@@ -111,6 +111,18 @@ func message(err error) string {
 	return s
 }
 
+// maxMessage bounds an error's text, in bytes: it names what was asked for, which may be a path of a megabyte.
+const maxMessage = 4 << 10
+
+// cut takes out the middle of a text that is too long: at its beginning stands what is wrong, at its end what to do.
+func cut(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	const half = maxMessage/2 - 16
+	return strings.ToValidUTF8(s[:half], "") + " […] " + strings.ToValidUTF8(s[len(s)-half:], "")
+}
+
 // existsMessage gives what is in the way the reference's words: tables, views and namespaces, and a rename onto them.
 func existsMessage(s string) string {
 	_, what, ok := strings.Cut(s, catalog.ErrExists.Error()+": ")

@@ -307,7 +307,7 @@ func (h *handler) fail(r *request, err error) int {
 
 func errorModel(err error) (m wire.ErrorModel) {
 	code, typ := status(err)
-	m.Error.Message, m.Error.Type, m.Error.Code = message(err), typ, code
+	m.Error.Message, m.Error.Type, m.Error.Code = cut(message(err)), typ, code
 	return m
 }
 

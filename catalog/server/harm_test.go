@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/firnlake/firn/catalog"
 	"github.com/firnlake/firn/catalog/server"
@@ -198,4 +199,16 @@ func TestNumbersOfRegisteredTables(t *testing.T) {
 	back := old.afresh(t)
 	back.restore(t, server.RestoreOptions{}, "namespace ns: restored", "table ns.t: restored")
 	back.append(t, back.full(t, tab), 2)
+}
+
+// TestLongNames: an answer does not give back what was sent, however long it is.
+func TestLongNames(t *testing.T) {
+	f := memory(t)
+	for method, path := range map[string]string{"GET": "/v1/" + strings.Repeat("é", 100_000), "POST": "/v1/namespaces/" + strings.Repeat("a%1F", 10_000) + "a/tables"} {
+		w := f.ask(t, method, path, `{"name":"x","schema":`+schemaJSON+`}`)
+		got := want[failure](t, w, w.Code)
+		if w.Code/100 != 4 || len(got.Error.Message) > 4<<10 || !strings.Contains(got.Error.Message, "[…]") || !utf8.ValidString(got.Error.Message) {
+			t.Errorf("%s: HTTP %d, %d bytes: %.300s", method, w.Code, len(got.Error.Message), got.Error.Message)
+		}
+	}
 }

@@ -51,11 +51,11 @@ func TestShareOfWatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := srv.Client().Do(req)
+		res, err := srv.Client().Do(req) //nolint:bodyclose // end closes it
 		if err != nil {
 			t.Fatal(err)
 		}
-		if res.StatusCode != 200 {
+		if res.StatusCode != http.StatusOK {
 			t.Fatalf("HTTP %d", res.StatusCode)
 		}
 		end = func() { cancel(); _ = res.Body.Close() }
