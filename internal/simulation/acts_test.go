@@ -170,6 +170,9 @@ func brief(err error) string {
 // act is something that is no request of a writer's.
 func (w *world) act() error {
 	ctx := context.Background()
+	if w.takenOver() && w.rnd.IntN(6) == 0 {
+		return w.rollback(ctx) // mostly to where the one stands that will be fenced
+	}
 	switch n := w.rnd.IntN(100); {
 	case n < 30:
 		return w.actOnWriter()
@@ -212,6 +215,11 @@ func (w *world) act() error {
 		return w.look(ctx)
 	}
 	return nil
+}
+
+// takenOver tells that a writer runs that does not know yet that another one has committed.
+func (w *world) takenOver() bool {
+	return slices.ContainsFunc(w.live(), func(a *writer) bool { return a.overtaken })
 }
 
 func (w *world) actOnWriter() error {
