@@ -457,7 +457,7 @@ func (p *Pipeline) committed(b *Batch, c Committed, began time.Time) {
 		}
 		s.CommitError = ""
 		s.TailBytes = p.st.Tail.Bytes()
-		s.Problem, s.ProblemKind = "", ""
+		s.Problem, s.ProblemKind = nil, ""
 		if c.SnapshotID != 0 {
 			s.SnapshotID, s.LastCommit, s.Snapshots = c.SnapshotID, now, s.Snapshots+1
 			s.schemaChanged(c, now)
@@ -501,9 +501,7 @@ func (p *Pipeline) note(err error) {
 		return
 	}
 	kind := problemKind(err)
-	p.status.set(func(s *Status) {
-		s.Problem, s.ProblemKind, s.ProblemCause, s.ProblemAt = err.Error(), kind, err, p.now()
-	})
+	p.status.set(func(s *Status) { s.Problem, s.ProblemKind, s.ProblemAt = err, kind, p.now() })
 	p.m.generationEnded(p.name, kind)
 	if kind == KindTransient || kind == KindRewound {
 		p.log.Warn("starting over", "cause", kind, "error", err)

@@ -424,7 +424,7 @@ func TestPipelineStopsLoudlyAndGoesOnWhenTheCauseIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantRows(t, 100)
-		if st := r.p.Status(); st.Problem != "" {
+		if st := r.p.Status(); st.Problem != nil {
 			t.Errorf("problem %q still shows after commits", st.Problem)
 		}
 	})

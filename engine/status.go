@@ -67,9 +67,8 @@ type Status struct {
 
 	CommitError   string // of the attempt under way; empty after a success
 	CommitErrorAt time.Time
-	Problem       string // why the last generation ended; empty once a commit succeeded after it
+	Problem       error // why the last generation ended; nil once a commit succeeded after it
 	ProblemKind   string
-	ProblemCause  error // of a problem that is there: what Problem is the text of
 	ProblemAt     time.Time
 
 	CommittedFreshness Window // Kafka time to committed, oldest row of each batch
@@ -140,7 +139,7 @@ func (b *statusBoard) recovered(st State, now time.Time) {
 		s.Consumed, s.Committed = st.Offsets.Clone(), st.Offsets.Clone()
 		s.PendingRows, s.PendingSince = 0, time.Time{}
 		if s.ProblemKind == KindRewound || s.ProblemKind == KindTransient {
-			s.Problem, s.ProblemKind = "", ""
+			s.Problem, s.ProblemKind = nil, ""
 		}
 	})
 }

@@ -272,9 +272,9 @@ func drain(ctx context.Context, p *engine.Pipeline, o options) error {
 		case <-tick.C:
 		}
 		st := p.Status()
-		if st.Problem != "" {
+		if st.Problem != nil {
 			stop()
-			return errors.Join(errors.New(st.Problem), <-ended)
+			return errors.Join(st.Problem, <-ended)
 		}
 		done := int64(0)
 		for _, at := range st.Committed {

@@ -96,6 +96,27 @@ func TestTimePerRequest(t *testing.T) {
 	}
 }
 
+// beingRead posts n bodies that have begun and do not end until end is called.
+func beingRead(t *testing.T, n int, post func(io.Reader)) (end func()) {
+	t.Helper()
+	var slow sync.WaitGroup
+	var ends []*io.PipeWriter
+	for range n {
+		body, end := io.Pipe()
+		ends = append(ends, end)
+		slow.Go(func() { post(body) })
+		if _, err := end.Write([]byte("{")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		for _, end := range ends {
+			_ = end.Close()
+		}
+		slow.Wait()
+	}
+}
+
 // TestBodiesAtOnce: large bodies wait until there is room for them in memory, and small ones do not wait for them.
 func TestBodiesAtOnce(t *testing.T) {
 	const size = 100 << 10
@@ -108,16 +129,7 @@ func TestBodiesAtOnce(t *testing.T) {
 		f.Handler().ServeHTTP(w, r)
 		return w
 	}
-	var slow sync.WaitGroup
-	var ends []*io.PipeWriter
-	for range 4 { // as many as there is room for
-		body, end := io.Pipe()
-		ends = append(ends, end)
-		slow.Go(func() { post(body, size) })
-		if _, err := end.Write([]byte("{")); err != nil { // it is being read
-			t.Fatal(err)
-		}
-	}
+	end := beingRead(t, 4, func(body io.Reader) { post(body, size) }) // as many as there is room for
 	large := func() io.Reader { return strings.NewReader(`{"namespace":["a"]` + strings.Repeat(" ", size-20) + `}`) }
 	if w := post(large(), size-1); w.Code != 503 || !strings.Contains(w.Body.String(), "waiting for room") {
 		t.Errorf("a large one beside four others: HTTP %d %s", w.Code, w.Body)
@@ -128,10 +140,7 @@ func TestBodiesAtOnce(t *testing.T) {
 	if w := post(strings.NewReader(`{"namespace":["small"]}`), 23); w.Code != 200 {
 		t.Errorf("a small one: HTTP %d %s", w.Code, w.Body)
 	}
-	for _, end := range ends {
-		_ = end.Close()
-	}
-	slow.Wait()
+	end()
 	if w := post(large(), size-1); w.Code != 200 {
 		t.Errorf("with room again: HTTP %d %s", w.Code, w.Body)
 	}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -103,25 +102,13 @@ func TestShareOfBodies(t *testing.T) {
 		f.Handler().ServeHTTP(w, r)
 		return w
 	}
-	var slow sync.WaitGroup
-	var ends []*io.PipeWriter
-	for range 2 { // half of what there is room for
-		body, end := io.Pipe()
-		ends = append(ends, end)
-		slow.Go(func() { post("writer", body) })
-		if _, err := end.Write([]byte("{")); err != nil { // it is being read
-			t.Fatal(err)
-		}
-	}
+	end := beingRead(t, 2, func(body io.Reader) { post("writer", body) }) // half of what there is room for
 	large := func() io.Reader { return strings.NewReader(`{"namespace":["a"]` + strings.Repeat(" ", size-20) + `}`) }
 	refusedShare(t, post("writer", large()), "writer", "catalog.max_body")
 	if w := post("manage", large()); w.Code != 403 { // it may not do it, which it learns at once
 		t.Errorf("another principal: HTTP %d %s", w.Code, w.Body)
 	}
-	for _, end := range ends {
-		_ = end.Close()
-	}
-	slow.Wait()
+	end()
 	if w := post("writer", large()); w.Code == 429 || w.Code == 503 {
 		t.Errorf("with room again: HTTP %d %s", w.Code, w.Body)
 	}

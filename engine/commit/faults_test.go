@@ -47,6 +47,16 @@ type flaky struct {
 	cut   context.CancelFunc
 }
 
+// loadsUnless has loads fail while away says so.
+func (f *flaky) loadsUnless(away *bool) {
+	f.loads = func() error {
+		if *away {
+			return catalog.ErrUnavailable
+		}
+		return nil
+	}
+}
+
 // ListHistory implements catalog.HistoryKeeper if the catalog does.
 func (f *flaky) ListHistory(ctx context.Context, id catalog.Identifier, r catalog.HistoryRange) ([]catalog.HistoryEntry, error) {
 	h, ok := f.Catalog.(catalog.HistoryKeeper)
@@ -258,12 +268,7 @@ func TestFindsOutFirst(t *testing.T) {
 	defer release(b)
 	f.next = only(0, lostAfter)
 	down := true
-	f.loads = func() error {
-		if down {
-			return catalog.ErrUnavailable
-		}
-		return nil
-	}
+	f.loadsUnless(&down)
 	_, err := c.Commit(t.Context(), b)
 	isErr(t, err, catalog.ErrUnavailable)
 	down = false
@@ -292,12 +297,7 @@ func TestLooksBeforeItAsksAgain(t *testing.T) {
 		down = true
 		return works
 	}
-	f.loads = func() error {
-		if down {
-			return catalog.ErrUnavailable
-		}
-		return nil
-	}
+	f.loadsUnless(&down)
 	_, err := c.Commit(t.Context(), b)
 	isErr(t, err, catalog.ErrUnavailable)
 	f.next = func() fault { t.Error("sent again, and the table was not looked at"); return works }

@@ -58,12 +58,7 @@ func TestFilesOfALongCommitAreStoredAgain(t *testing.T) {
 			b := l.batchOf(mixed, rng(0, 5, 60))
 			defer release(b)
 			away := true
-			f.loads = func() error {
-				if away {
-					return catalog.ErrUnavailable
-				}
-				return nil
-			}
+			f.loadsUnless(&away)
 			n := 0
 			f.next = func() fault {
 				if n++; n == 1 {

@@ -82,16 +82,20 @@ func judge(f facts) Verdict {
 	if !s.PendingSince.IsZero() {
 		pending = f.now.Sub(s.PendingSince)
 	}
+	problem := ""
+	if s.Problem != nil {
+		problem = s.Problem.Error()
+	}
 	var held *source.HeldError
 	switch {
-	case s.ProblemKind == engine.KindStopped && errors.Is(s.ProblemCause, engine.ErrIncompatibleSchema):
-		return Verdict{StateStopped, s.Problem, nextIncompatible}
-	case s.ProblemKind == engine.KindStopped && errors.Is(s.ProblemCause, engine.ErrUnreadable):
-		return Verdict{StateStopped, s.Problem, "change what the cause names and start again: nothing is lost, the records wait in kafka"}
+	case s.ProblemKind == engine.KindStopped && errors.Is(s.Problem, engine.ErrIncompatibleSchema):
+		return Verdict{StateStopped, problem, nextIncompatible}
+	case s.ProblemKind == engine.KindStopped && errors.Is(s.Problem, engine.ErrUnreadable):
+		return Verdict{StateStopped, problem, "change what the cause names and start again: nothing is lost, the records wait in kafka"}
 	case s.ProblemKind == engine.KindStopped:
-		return Verdict{StateStopped, s.Problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
+		return Verdict{StateStopped, problem, "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case s.ProblemKind == engine.KindFenced:
-		return Verdict{StateFenced, s.Problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
+		return Verdict{StateFenced, problem, "stop the other process of this pipeline; this one takes over when the table stands still"}
 	case errors.Is(f.prepare, evolve.ErrIncompatible):
 		return Verdict{StateStopped, f.prepare.Error(), nextIncompatible}
 	case errors.Is(f.prepare, registry.ErrNotFound):
@@ -112,10 +116,10 @@ func judge(f facts) Verdict {
 		return Verdict{StateDegraded, held.Error(), "firn offsets " + f.table + " --explain   then see docs/exactly-once.md"}
 	case f.source != nil:
 		return Verdict{StateWaiting, f.source.Error(), "nothing: it goes on by itself when the broker answers"}
-	case s.Problem != "" && pending > 0:
-		return Verdict{StateDegraded, s.Problem, "firn why " + f.table}
-	case s.Problem != "":
-		return Verdict{StateWaiting, s.Problem, "nothing: it goes on by itself when the cause is gone"}
+	case s.Problem != nil && pending > 0:
+		return Verdict{StateDegraded, problem, "firn why " + f.table}
+	case s.Problem != nil:
+		return Verdict{StateWaiting, problem, "nothing: it goes on by itself when the cause is gone"}
 	case !s.Running:
 		return Verdict{StateWaiting, "reading where the table stands", "nothing: this takes a moment"}
 	case f.lag > 0 && f.lagTime > behindAfter:

@@ -24,7 +24,7 @@ func TestJudge(t *testing.T) {
 	}
 	for err, next := range map[error]string{engine.ErrIncompatibleSchema: "An incompatible schema", source.ErrBatchTooLarge: "start again", engine.ErrNeedsDecision: "firn offsets a.b"} {
 		v := judge(with(func(f *facts) {
-			f.engine.ProblemKind, f.engine.ProblemCause = engine.KindStopped, fmt.Errorf("partition 0: %w", err)
+			f.engine.ProblemKind, f.engine.Problem = engine.KindStopped, fmt.Errorf("partition 0: %w", err)
 		}))
 		if v.State != StateStopped || !strings.Contains(v.Next, next) {
 			t.Errorf("after %v it is said: %+v", err, v)
@@ -52,10 +52,12 @@ func TestJudge(t *testing.T) {
 		"all topics held": {with(func(f *facts) {
 			f.source = &source.HeldError{Topics: map[string]error{"x": errors.New("made again")}, All: true}
 		}), StateStopped, "made again"},
-		"behind":                   {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Minute }), StateCatching, "5000 records"},
-		"a little behind":          {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Second }), StateOK, ""},
-		"recovery fails":           {with(func(f *facts) { f.engine = engine.Status{Problem: "no topic", ProblemKind: engine.KindTransient} }), StateWaiting, "no topic"},
-		"fenced":                   {with(func(f *facts) { f.engine.ProblemKind, f.engine.Problem = engine.KindFenced, "fenced" }), StateFenced, "fenced"},
+		"behind":          {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Minute }), StateCatching, "5000 records"},
+		"a little behind": {with(func(f *facts) { f.lag, f.lagTime = 5000, time.Second }), StateOK, ""},
+		"recovery fails": {with(func(f *facts) {
+			f.engine = engine.Status{Problem: errors.New("no topic"), ProblemKind: engine.KindTransient}
+		}), StateWaiting, "no topic"},
+		"fenced":                   {with(func(f *facts) { f.engine.ProblemKind, f.engine.Problem = engine.KindFenced, errors.New("fenced") }), StateFenced, "fenced"},
 		"stopped beats everything": {with(func(f *facts) { f.engine.ProblemKind, f.source = engine.KindStopped, errors.New("x") }), StateStopped, ""},
 		"not begun":                {with(func(f *facts) { f.engine = engine.Status{} }), StateWaiting, ""},
 	} {

@@ -464,7 +464,7 @@ func (w *world) catchUp(ctx context.Context) error {
 		w.pass(1)
 	}
 	st, _, err := w.state(ctx)
-	return fmt.Errorf("after %d calm ticks V is %s, the log ends at %s (%w), the pipeline says %q", maxCalmTicks, st.Offsets, w.log.ends(), errOr(err), w.slots[0].pipe.Status().Problem)
+	return fmt.Errorf("after %d calm ticks V is %s, the log ends at %s (%w), the pipeline says %q", maxCalmTicks, st.Offsets, w.log.ends(), errOr(err), fmt.Sprint(w.slots[0].pipe.Status().Problem))
 }
 
 // compareAll is the oracle's last look, after all strays are gone.
